@@ -1,0 +1,1 @@
+"""Prompt programs for multimodal sequential recommendation with multimodal LLMs."""

@@ -1,0 +1,1 @@
+"""Metrics, rankers, and tables that can be believed."""

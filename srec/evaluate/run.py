@@ -1,0 +1,197 @@
+"""Any rankers on the same cases, into one report."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import dspy
+
+from srec import bulk
+from srec.errors import InputError
+from srec.evaluate.rankers import BASELINES, Baseline, Ranker
+from srec.evaluate.report import RankerReport, Report
+from srec.evaluate.tally import Tally
+from srec.evaluate.trec import RunFile, read_run, write_run
+from srec.lm.usage import count_usage
+from srec.types import Case, Score
+
+if TYPE_CHECKING:
+    from srec.data.cases import CaseSet
+    from srec.data.folder import Dataset
+    from srec.store import Store
+
+Entry = str | Ranker | Baseline
+"""A name, a ranker, or something with a `fit` that makes one."""
+Rankers = Mapping[str, Entry] | Sequence[Entry] | Entry
+
+KS = (5, 10, 20)
+NAMES = (
+    ", ".join(map(repr, BASELINES)) + ", 'program', 'run:PATH' for a TREC run file, or a callable from a case to scores"
+)
+INTAKE = ("rows_read", "rows_kept", "items_without_image", "items_without_text", "images_taken_in", "truncated_texts")
+
+
+def evaluate(
+    cases: CaseSet,
+    rankers: Rankers,
+    *,
+    seed: int = 0,
+    ks: Sequence[int] = KS,
+    workers: int = 16,
+    lm: dspy.LM | None = None,
+    store: Store | str | Path | None = None,
+    runs_folder: str | Path | None = None,
+    progress: bool | None = None,
+) -> Report:
+    """Rank all cases with every ranker and measure; `print` the report, or write its `to_json()`.
+
+    `rankers` are names (those of `BASELINES`, `program` for the reference program with its results in `store`,
+    `run:PATH` for a TREC run file), callables from a case to one score per candidate, or a mapping from names of your
+    own to any of these. What has a `fit` is fitted on the training events of each fold and runs in one thread; all
+    others run in `workers` threads, with `lm` as DSPy's LM.
+
+    A case on which srec or an LM fails has no scores: it ranks as all tied, and is counted with its reason. Scores
+    that do not fit the candidates are a bug of the ranker and raise InputError. `seed` is for the random ranker and
+    the intervals. With `runs_folder`, the rankings are written there as `<name>.run` and the targets as `qrels.txt`,
+    for any TREC tool. `progress` shows a bar per ranker, by default on a terminal only.
+
+    >>> evaluate(cases, ["random", "popularity", program], lm=lm)  # doctest: +SKIP
+    >>> evaluate(cases, {"of a month": RecentPopularity(days=30), "theirs": "run:their.run"})  # doctest: +SKIP
+    """
+    started = time.perf_counter()
+    named, cuts = _named(rankers, store=store), _cuts(ks)
+    if not len(cases):
+        raise InputError("there is no case to evaluate; the case set's `skipped` says why")
+    if runs_folder is not None:
+        cases.write_trec_qrels(Path(runs_folder) / "qrels.txt")
+    rows: dict[str, RankerReport] = {}
+    for name, ranker in named.items():
+        tally = Tally(ks=cuts)
+        with dspy.context(lm=lm) if lm is not None else nullcontext(), count_usage() as usage:
+            ranked = _ranked(ranker, cases, tally, name=name, seed=seed, workers=workers, progress=progress)
+            if runs_folder is None:
+                deque(ranked, maxlen=0)
+            else:
+                write_run(Path(runs_folder) / f"{quote(name, safe=' ')}.run", ranked, name=name)
+        rows[name] = tally.report(usage, seed=seed)
+    return Report(
+        data=cases.data.name,
+        n=len(cases),
+        users=len({spec.user_id for fold in cases.folds for spec in fold.specs}),
+        protocol=cases.protocol,
+        task=cases.task,
+        candidates=cases.candidates,
+        model=str(getattr(lm, "model", "")),
+        seed=seed,
+        cases_seed=cases.seed,
+        ks=cuts,
+        rankers=rows,
+        chance=tally.chance(),
+        tied=cases.tied,
+        skipped=dict(cases.skipped),
+        intake=_intake(cases.data),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _named(given: Rankers, *, store: Store | str | Path | None) -> dict[str, Ranker | Baseline]:
+    """Each ranker by its name in the report; a plain list names them by what they are."""
+    if isinstance(given, Mapping):
+        named = {name: _resolved(entry, store=store)[1] for name, entry in given.items()}
+    else:
+        entries = [given] if isinstance(given, (str, Baseline)) or callable(given) else list(given)
+        pairs = [_resolved(entry, store=store) for entry in entries]
+        named = dict(pairs)
+        if len(named) < len(pairs):
+            twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+            raise InputError(f"two rankers are named {twice!r}; give them as a mapping, with a name for each")
+    if not named:
+        raise InputError(f"no ranker is given; give {NAMES}")
+    return named
+
+
+def _resolved(entry: Entry, *, store: Store | str | Path | None) -> tuple[str, Ranker | Baseline]:
+    """The ranker that `entry` means, and a name for it."""
+    if isinstance(entry, str):
+        if entry in BASELINES:
+            return entry, BASELINES[entry]
+        if entry == "program":
+            from srec.recommender import MLLMSRec  # noqa: PLC0415  the program and its LM side, for those who ask for it
+
+            return entry, MLLMSRec(store=store)
+        if not entry.startswith("run:"):
+            raise InputError(f"ranker {entry!r} is not known; give {NAMES}")
+        entry = read_run(entry.removeprefix("run:"))
+    if isinstance(entry, RunFile):
+        return entry.name, entry
+    if not (callable(entry) or isinstance(entry, Baseline)):
+        raise InputError(f"{entry!r} is no ranker; give {NAMES}")
+    return getattr(entry, "__name__", type(entry).__name__), entry
+
+
+def _cuts(ks: Sequence[int]) -> tuple[int, ...]:
+    cuts = tuple(sorted(set(ks)))
+    if not cuts or cuts[0] < 1:
+        raise InputError(f"ks is {tuple(ks)}; give the ranks to measure at, each at least 1")
+    return cuts
+
+
+def _ranked(
+    ranker: Ranker | Baseline,
+    cases: CaseSet,
+    tally: Tally,
+    *,
+    name: str,
+    seed: int,
+    workers: int,
+    progress: bool | None,
+) -> Iterator[tuple[str, Sequence[Score]]]:
+    """The scores of every case, by case id, once `tally` has counted them."""
+    threads = 1 if isinstance(ranker, Baseline) else workers
+    for fold in cases.folds:
+        with tally.running():
+            rank = ranker.fit(fold.train, items=cases.items, seed=seed) if isinstance(ranker, Baseline) else ranker
+        outcomes = bulk.run(
+            partial(tally.ask, rank),
+            cases.of(fold),
+            workers=threads,
+            label=name,
+            total=len(fold),
+            progress=progress,
+        )
+        with closing(outcomes):
+            for outcome in outcomes:
+                case, scores = outcome.input, _fitting(outcome, name=name)
+                tally.count(case, scores)
+                yield case.case_id, scores
+
+
+def _fitting(outcome: bulk.Outcome[Case, Sequence[Score]], *, name: str) -> Sequence[Score]:
+    """The scores of a case, one per candidate; none of them has a value where the ranker failed."""
+    case, scores = outcome.input, outcome.value
+    if outcome.error:
+        return [Score(item_id=item.item_id, value=None, error=outcome.error) for item in case.candidates]
+    if not isinstance(scores, Sequence) or not all(isinstance(score, Score) for score in scores):
+        raise InputError(
+            f"ranker {name!r} gave {type(scores).__name__} for case {case.case_id}, not a list of srec.Score"
+        )
+    if [score.item_id for score in scores] != [item.item_id for item in case.candidates]:
+        raise InputError(
+            f"ranker {name!r} gave {len(scores)} scores for case {case.case_id} that do not fit its "
+            f"{len(case.candidates)} candidates; return one score per candidate, in the order of the candidates"
+        )
+    return scores
+
+
+def _intake(data: Dataset) -> dict[str, int]:
+    """What was read of the dataset so far, and what was rejected, by class."""
+    report = data.report
+    counts = {name: getattr(report, name) for name in INTAKE}
+    return counts | {f"{kind}: {cause}": times for (kind, cause), times in report.counts.items()}

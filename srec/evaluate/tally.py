@@ -1,0 +1,146 @@
+"""What one ranker did over all cases, counted while it goes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from srec.evaluate.metrics import (
+    Interval,
+    Labelled,
+    Placement,
+    PooledScores,
+    bootstrap_table,
+    label,
+    measure,
+)
+from srec.evaluate.report import RankerReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from srec.evaluate.rankers import Ranker
+    from srec.lm.usage import Usage
+    from srec.types import Case, Score
+
+REASONS = 20  # classes of failure that are told apart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """One case, ranked."""
+
+    user_id: str
+    tied: bool
+    labelled: Labelled
+    placement: Placement
+    metrics: Mapping[str, float]
+
+
+class _Clock:
+    """Seconds of wall time in which at least one thread was `running`."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._lock = Lock()
+        self._threads = 0
+        self._since = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with self._lock:
+            if not self._threads:
+                self._since = time.perf_counter()
+            self._threads += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._threads -= 1
+                if not self._threads:
+                    self.seconds += time.perf_counter() - self._since
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """Metrics, failures and seconds of one ranker; `ks` are the ranks to measure at."""
+
+    ks: Sequence[int]
+    _rows: list[_Row] = field(default_factory=list)
+    _unscored: int = 0
+    _unscored_cases: int = 0
+    _reasons: Counter[str] = field(default_factory=Counter)
+    _examples: dict[str, str] = field(default_factory=dict)
+    _clock: _Clock = field(default_factory=_Clock)
+
+    def running(self) -> AbstractContextManager[None]:
+        """A `with` block whose seconds count as the ranker's; those of several threads at once count once."""
+        return self._clock.running()
+
+    def ask(self, rank: Ranker, case: Case) -> Sequence[Score]:
+        """Rank a case; from any thread."""
+        with self.running():
+            return rank(case)
+
+    def count(self, case: Case, scores: Sequence[Score]) -> None:
+        """Measure one case, and count what has no score."""
+        labelled = label(scores, case.target_ids)
+        placement = Placement.of_labelled(labelled)
+        metrics = measure(placement, ks=self.ks)
+        row = _Row(user_id=case.user_id, tied=case.tied, labelled=labelled, placement=placement, metrics=metrics)
+        self._rows.append(row)
+        missing = [score.error or "no reason given" for score in scores if score.value is None]
+        self._unscored += len(missing)
+        self._unscored_cases += bool(missing)
+        for error in missing:
+            self._count_reason(error)
+
+    def report(self, usage: Usage, *, seed: int) -> RankerReport:
+        """All that was counted, with intervals from `seed`."""
+        untied = [row for row in self._rows if not row.tied]
+        return RankerReport(
+            metrics=_intervals(self._rows, seed=seed),
+            metrics_untied=_intervals(untied, seed=seed) if 0 < len(untied) < len(self._rows) else {},
+            unscored=self._unscored,
+            unscored_cases=self._unscored_cases,
+            reasons=dict(self._reasons.most_common()),
+            examples=dict(self._examples),
+            lm_calls=usage.lm_calls,
+            cache_hits=usage.cache_hits,
+            prompt_tokens=usage.prompt_tokens,
+            output_tokens=usage.output_tokens,
+            truncated=usage.truncated,
+            unseen_images=usage.unseen_images,
+            seconds=self._clock.seconds,
+        )
+
+    def chance(self) -> dict[str, float]:
+        """What a random ranking of the same candidates gets on average, by metric."""
+        rows = [measure(row.placement.at_random(), ks=self.ks) for row in self._rows]
+        chance = {name: _mean([row[name] for row in rows]) for name in rows[0]}
+        found = sum(int(row.placement.hits.sum()) for row in self._rows)
+        return chance | {"pooled_auc": found / sum(row.placement.targets for row in self._rows) / 2}
+
+    def _count_reason(self, error: str) -> None:
+        """Count by the words before the first colon, which name the class; the rest is one example of it."""
+        kind = error.partition(":")[0]
+        kind = kind if kind in self._reasons or len(self._reasons) < REASONS else "other"
+        self._reasons[kind] += 1
+        self._examples.setdefault(kind, error)
+
+
+def _intervals(rows: Sequence[_Row], *, seed: int) -> dict[str, Interval]:
+    users = [row.user_id for row in rows]
+    columns = {name: [row.metrics[name] for row in rows] for name in rows[0].metrics}
+    pooled = PooledScores.of((row.user_id, row.labelled) for row in rows)
+    return bootstrap_table(columns, groups=users, seed=seed) | {"pooled_auc": pooled.interval(seed=seed)}
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan

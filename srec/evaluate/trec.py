@@ -1,0 +1,130 @@
+"""Runs as TREC files, `case_id Q0 item_id rank score name`: ours for other tools, those of other systems for our table.
+
+White space and `%` in ids are written as `%20`, `%25` and so on. What was not scored is left out of the file, and what
+a file leaves out is read as not scored.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from srec.data.candidate_file import from_trec, replace_file, to_trec
+from srec.errors import CandidateError
+from srec.types import Case, Ranking, Score
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+FIELDS = 6
+
+
+def write_run(path: str | Path, rankings: Iterable[tuple[str, Sequence[Score]]], *, name: str) -> None:
+    """Write (case id, scores) as a run file; it takes the place of an older one once the last case is written.
+
+    Scores are written so that they read back as the same numbers; equal scores stand in the order of the item ids.
+    """
+    replace_file(path, chain.from_iterable(_lines(case_id, scores, name=name) for case_id, scores in rankings))
+
+
+def _lines(case_id: str, scores: Sequence[Score], *, name: str) -> Iterator[str]:
+    start, end = f"{to_trec(case_id)} Q0", to_trec(name)
+    for rank, score in enumerate(Ranking.of("", scores).scores, start=1):
+        if score.value is not None:
+            yield f"{start} {to_trec(score.item_id)} {rank} {score.value!r} {end}\n"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Rows:
+    """What a run file says of one case: item codes and their scores."""
+
+    items: array[int] = field(default_factory=lambda: array("l"))
+    scores: array[float] = field(default_factory=lambda: array("d"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFile:
+    """A ranker that says what a run file says; items that are no candidates are passed over."""
+
+    name: str
+    path: Path
+    item_ids: Sequence[str] = field(repr=False)
+    rows: Mapping[str, _Rows] = field(repr=False)
+
+    def __call__(self, case: Case) -> list[Score]:
+        """The file's score of each candidate, None for those that it leaves out."""
+        rows = self.rows.get(case.case_id)
+        if rows is None:
+            why = "case is not in the run file"
+            return [Score(item_id=item.item_id, value=None, error=why) for item in case.candidates]
+        said = {self.item_ids[code]: value for code, value in zip(rows.items, rows.scores, strict=True)}
+        return [_score(item.item_id, said.get(item.item_id)) for item in case.candidates]
+
+
+def read_run(path: str | Path, *, name: str | None = None) -> RunFile:
+    """The run file of any system as a ranker, under the name in its last column if no other is given.
+
+    Only the scores count, not the ranks. Raises CandidateError, with the line, for what is no run file.
+    """
+    path = Path(path)
+    codes: dict[str, int] = {}
+    cases: dict[str, _Rows] = {}
+    tag = ""
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, start=1):
+                if not (words := line.split()):
+                    continue
+                case_id, item_id, value, tag = _parsed(words, where=f"{path} line {number}")
+                rows = cases.setdefault(case_id, _Rows())
+                rows.items.append(codes.setdefault(item_id, len(codes)))
+                rows.scores.append(value)
+    except OSError as error:
+        raise CandidateError(f"cannot read run file {path}: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise CandidateError(f"run file {path} is not UTF-8 text ({error.reason}); write it again as UTF-8") from error
+    if not cases:
+        raise CandidateError(f"run file {path} is empty; write at least one case into it")
+    item_ids = tuple(codes)
+    _refuse_repeats(cases, item_ids, path=path)
+    return RunFile(name=name or tag, path=path, item_ids=item_ids, rows=cases)
+
+
+def _parsed(words: Sequence[str], *, where: str) -> tuple[str, str, float, str]:
+    """Case id, item id, score and name of one line."""
+    if len(words) != FIELDS:
+        raise CandidateError(f"{where}: {len(words)} words, not 'case_id Q0 item_id rank score name'; correct the line")
+    case_id, _, item_id, _, score, name = words
+    try:
+        value = float(score)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise CandidateError(f"{where}: score {score!r} is no finite number; correct it or leave the line out")
+    return _name(case_id, where), _name(item_id, where), value, _name(name, where)
+
+
+def _name(word: str, where: str) -> str:
+    try:
+        return from_trec(word)
+    except UnicodeDecodeError:
+        raise CandidateError(f"{where}: {word!r} holds an escape that is no UTF-8; write '%' itself as '%25'") from None
+
+
+def _refuse_repeats(cases: Mapping[str, _Rows], item_ids: Sequence[str], *, path: Path) -> None:
+    for case_id, rows in cases.items():
+        seen: set[int] = set()
+        for code in rows.items:
+            if code in seen:
+                raise CandidateError(
+                    f"run file {path}: case {case_id!r} has item {item_ids[code]!r} twice; leave one line out"
+                )
+            seen.add(code)
+
+
+def _score(item_id: str, value: float | None) -> Score:
+    return Score(item_id=item_id, value=value, error="" if value is not None else "item is not in the run file")

@@ -1,0 +1,1 @@
+"""Language models behind one door: local weights, servers, hosted providers."""

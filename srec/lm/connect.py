@@ -1,0 +1,205 @@
+"""One string for each language model, and one door to all of them.
+
+    local:smollm2-135m                      weights in this process: a packaged name, a folder, or a hub repository
+    vllm:http://127.0.0.1:8000/v1#MODEL     a vLLM server
+    http://127.0.0.1:1234/v1#MODEL          any other server with OpenAI's chat API
+    openai/gpt-5-mini, anthropic/..., ...   a hosted provider, as DSPy spells it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import dspy
+from dspy.clients.engines.lm15_engine import LM15Engine
+from dspy.lm15 import Request, Response, RouterConfig, Timeouts, UnknownModelError
+
+from srec.errors import MissingPackage, ModelError
+from srec.lm import checkpoint
+
+FORMS = "local:NAME, local:FOLDER, vllm:URL#MODEL, URL#MODEL or PROVIDER/MODEL"
+Kind = Literal["local", "vllm", "server", "hosted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelString:
+    """A model string taken apart; `url` is empty where there is no server to name."""
+
+    kind: Kind
+    model: str
+    url: str = ""
+
+
+def parse(model: str) -> ModelString:
+    """Take a model string apart.
+
+    Raises:
+        ModelError: it has none of the known forms.
+    """
+    if model.startswith("local:") and len(model) > len("local:"):
+        return ModelString(kind="local", model=model.removeprefix("local:"))
+    if model.startswith(("vllm:", "http://", "https://")):
+        url, _, name = model.removeprefix("vllm:").partition("#")
+        if not name or urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
+            raise ModelError(f"model string {model!r} needs an address and a model, as in vllm:http://127.0.0.1:8000/v1#NAME")
+        kind: Kind = "vllm" if model.startswith("vllm:") else "server"
+        return ModelString(kind=kind, model=name, url=url.rstrip("/"))
+    provider, _, name = model.partition("/")
+    if provider and name and ":" not in provider and _is_provider(model):
+        return ModelString(kind="hosted", model=model)
+    raise ModelError(f"unknown model string {model!r}; give one of the forms {FORMS}")
+
+
+def connect(
+    model: str,
+    *,
+    max_tokens: int = 512,
+    temperature: float = 0.0,
+    cache: bool = False,
+    num_retries: int = 2,
+    timeout_s: float = 120.0,
+    max_connections: int = 128,
+    api_key: str | None = None,
+    images: bool | None = None,
+    weights: str | None = None,
+    device: str | None = None,
+    **options: Any,
+) -> dspy.LM:
+    """The language model that a string names, as a `dspy.LM` that srec's stages and any DSPy program can use.
+
+    Args:
+        model: One of the forms in this module's docstring.
+        max_tokens: Bound of an answer where a stage sets none.
+        temperature: 0.0 for the likeliest answer.
+        cache: Whether DSPy keeps answers too; srec's own store does not need it.
+        num_retries: How often a call is tried again after a busy, slow or broken answer of a server.
+        timeout_s: How long a server may be silent.
+        max_connections: Size of the connection pool; as many as there are workers is right.
+        api_key: The server's key, else `$SREC_API_KEY` or, for a hosted provider, the provider's own variable.
+        images: Whether the model sees pictures, where srec cannot know: servers and hosted providers (default: yes).
+        weights: What identifies a server's weights (a digest, a revision), so that results outlive its address.
+        device: For local models: "cpu", "cuda", "cuda:1"; the GPU where there is one.
+        options: Further generation options, such as `top_p` or `seed`.
+
+    Raises:
+        ModelError: the string, its weights or its server cannot be used; the sentence says what to do.
+    """
+    wanted = parse(model)
+    settings = {"max_tokens": max_tokens, "temperature": temperature, "cache": cache, "num_retries": num_retries, **options}
+    if wanted.kind == "hosted":
+        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")  # else LiteLLM fetches a price list
+        hosted = dspy.LM(model, api_key=api_key, timeout=timeout_s, **settings) if api_key else dspy.LM(model, timeout=timeout_s, **settings)
+        hosted.sees_images = images is not False
+        return hosted
+    if wanted.kind == "local":
+        engine: Any = _local_engine(wanted.model, device=device)
+    else:
+        key = api_key or os.environ.get("SREC_API_KEY") or "EMPTY"
+        served_models(wanted.url, key=key, must_have=wanted.model)
+        engine = ServerEngine(
+            wanted, api_key=key, timeout_s=timeout_s, max_connections=max_connections, images=images is not False, weights=weights
+        )
+    return dspy.LM(f"{wanted.kind}/{engine.identity}", engine=engine, **settings)
+
+
+def identity(lm: Any) -> str:
+    """What decides an LM's answers, in one string: its weights or server, and its generation options.
+
+    Results are kept under it, so two models never answer for each other.
+    """
+    hidden = {"api_key", "timeout", "rollout_id"}
+    options = {key: value for key, value in sorted(lm.kwargs.items()) if key not in hidden and value is not None}
+    return f"{lm.model} {json.dumps(options, sort_keys=True, default=str)}"
+
+
+def sees(lm: Any) -> bool:
+    """Whether an LM takes pictures."""
+    return bool(getattr(lm.engine, "sees_images", getattr(lm, "sees_images", True)))
+
+
+class ServerEngine:
+    """A server with OpenAI's chat API, behind DSPy's engine seam; one connection pool, one attempt a call."""
+
+    supports_response_schema = True
+    supported_params = frozenset(
+        {"max_tokens", "temperature", "top_p", "stop", "seed", "logprobs", "top_logprobs", "response_format"}
+    )
+
+    def __init__(
+        self, server: ModelString, *, api_key: str, timeout_s: float, max_connections: int, images: bool, weights: str | None
+    ) -> None:
+        self.identity = f"{server.model}@{weights or server.url}"
+        self.sees_images = images
+        self._server = server
+        provider = "vllm" if server.kind == "vllm" else "openai-chat"
+        self._wire_model = f"{provider}:{server.model}"
+        self._engine = LM15Engine(
+            RouterConfig(
+                env={},
+                base_urls={provider: server.url},
+                api_keys={provider: api_key},
+                timeouts=Timeouts(read=timeout_s, write=timeout_s, pool=timeout_s),
+                max_connections=max_connections,
+            )
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ServerEngine:
+        """The engine itself: a connection pool is shared, not copied."""
+        return self
+
+    def complete(self, request: Request) -> Response:
+        """Send one request; errors are DSPy's own."""
+        return self._engine.complete(replace(request, model=self._wire_model))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.close()
+
+
+def served_models(url: str, *, key: str = "EMPTY", must_have: str | None = None, timeout_s: float = 10.0) -> list[str]:
+    """The models that a server lists at `URL/models`.
+
+    Raises:
+        ModelError: it does not answer, answers something else, or does not list `must_have`.
+    """
+    asked = urllib.request.Request(f"{url}/models", headers={"Authorization": f"Bearer {key}"})  # noqa: S310 (parse() let only http and https in)
+    try:
+        with urllib.request.urlopen(asked, timeout=timeout_s) as answer:  # noqa: S310 (likewise)
+            listed = [str(entry["id"]) for entry in json.loads(answer.read(1 << 20))["data"]]
+    except urllib.error.HTTPError as error:
+        raise ModelError(f"the server at {url} answered {error.code} to {url}/models; check the address and SREC_API_KEY") from error
+    except (OSError, urllib.error.URLError) as error:
+        reason = getattr(error, "reason", error)
+        raise ModelError(f"no server answers at {url} ({reason}); start it, or check the address") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"what answers at {url}/models is not a server with OpenAI's API; check the address") from error
+    if must_have is not None and must_have not in listed:
+        raise ModelError(f"the server at {url} does not serve {must_have!r}; it serves: {', '.join(listed) or 'nothing'}")
+    return listed
+
+
+def _local_engine(name: str, *, device: str | None) -> Any:
+    try:
+        from srec.lm.local import LocalEngine  # noqa: PLC0415 (torch is loaded when it is needed)
+    except ImportError as error:
+        raise MissingPackage(error.name or "torch", extra="local") from error
+    return LocalEngine(checkpoint.obtain(name), device=device)
+
+
+def _is_provider(model: str) -> bool:
+    """Whether DSPy, or LiteLLM behind it, knows the provider of `provider/model`."""
+    try:
+        LM15Engine(RouterConfig(env={})).resolve(model)
+    except UnknownModelError:
+        os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
+        import litellm  # noqa: PLC0415 (slow, and needed for rare providers only)
+
+        return model.partition("/")[0] in {str(getattr(p, "value", p)) for p in litellm.provider_list}
+    else:
+        return True

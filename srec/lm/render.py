@@ -1,0 +1,98 @@
+"""How a signature and its values become a chat: one rendering for asking, for optimizing and for training.
+
+    system   the signature's instructions, then the form of the answer
+    user     ### Field            one block a field, in the order of the signature,
+             value                so what is shared by many prompts comes first and the candidate last
+
+Values are cleaned on the way in; pictures travel as parts of their own and never as markers inside text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from inspect import cleandoc
+from typing import Any
+
+import dspy
+from pydantic import TypeAdapter
+
+from srec.text import clean
+
+Content = list[dict[str, Any]]
+
+
+def label(field_name: str) -> str:
+    """`visual_answers` as the heading `Visual answers`."""
+    return field_name.replace("_", " ").capitalize()
+
+
+def chat(
+    signature: type[dspy.Signature],
+    demos: Sequence[Mapping[str, Any]],
+    inputs: Mapping[str, Any],
+    *,
+    form: str,
+    answer: Any,
+    special_tokens: Iterable[str] = (),
+) -> list[dict[str, Any]]:
+    """OpenAI-style messages; `form` says how to answer, `answer(demo)` writes a demo's answer."""
+    tokens = tuple(special_tokens)
+    system = "\n\n".join(filter(None, [cleandoc(signature.instructions), form]))
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}]
+    for demo in demos:
+        messages.append({"role": "user", "content": _fields(signature, demo, tokens)})
+        messages.append({"role": "assistant", "content": answer(demo)})
+    messages.append({"role": "user", "content": _fields(signature, inputs, tokens)})
+    return messages
+
+
+def _fields(signature: type[dspy.Signature], values: Mapping[str, Any], tokens: Sequence[str]) -> str | Content:
+    """The input fields that have a value, as text, or as blocks where there are pictures among them."""
+    blocks: Content = []
+    for name in signature.input_fields:
+        value = values.get(name)
+        if value is None or value == [] or value == "":
+            continue
+        heading = f"### {label(name)}\n"
+        if isinstance(value, dspy.Image):
+            blocks += [_text(heading), _picture(value), _text("\n\n")]
+        elif isinstance(value, list) and all(isinstance(one, dspy.Image) for one in value):
+            blocks += [_text(heading), *map(_picture, value), _text("\n\n")]
+        else:
+            blocks.append(_text(f"{heading}{_written(value, tokens)}\n\n"))
+    merged = _merge(blocks)
+    if merged:
+        merged[-1] = _text(merged[-1]["text"].rstrip()) if merged[-1]["type"] == "text" else merged[-1]
+    return merged[0]["text"] if len(merged) == 1 and merged[0]["type"] == "text" else merged
+
+
+def _written(value: Any, tokens: Sequence[str]) -> str:
+    """A value as text: a string as one line, a list as one line an entry, anything else as JSON."""
+    if isinstance(value, str):
+        return clean(value, special_tokens=tokens)
+    if isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value):
+        return "\n".join(f"- {clean(entry, special_tokens=tokens)}" for entry in value)
+    plain = TypeAdapter(type(value)).dump_python(value, mode="json")
+    return clean(json.dumps(plain, ensure_ascii=False), special_tokens=tokens)
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+def _picture(image: dspy.Image) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": image.url}}
+
+
+def _merge(blocks: Content) -> Content:
+    """Neighbouring texts as one, and no text of white space alone at the end."""
+    merged: Content = []
+    for block in blocks:
+        if merged and block["type"] == merged[-1]["type"] == "text":
+            merged[-1] = _text(merged[-1]["text"] + block["text"])
+        else:
+            merged.append(block)
+    if merged and merged[-1]["type"] == "text" and not merged[-1]["text"].strip():
+        merged.pop()
+    return merged

@@ -1,0 +1,53 @@
+"""A bar on the terminal for long work: rate, what came from the store, failures, time left."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Tick(Protocol):
+    """Moves a bar."""
+
+    def __call__(self, *, finished: int, cached: int = 0, failed: int = 0, rate: float = 0.0) -> None:
+        """Show totals so far; `rate` is per second and leaves out what came from the store."""
+
+
+@contextmanager
+def bar(label: str, *, total: int | None = None, show: bool | None = None) -> Iterator[Tick]:
+    """A bar on standard error in a `with` block; `total` is None where the length of the work is not known.
+
+    With `show=None` it appears only on a terminal.
+    """
+    if not (sys.stderr.isatty() if show is None else show):
+        yield _silent
+        return
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[counts]}", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(label, total=total, counts="")
+
+        def tick(*, finished: int, cached: int = 0, failed: int = 0, rate: float = 0.0) -> None:
+            progress.update(
+                task, completed=finished, counts=f"{rate:.1f}/s · {cached} from the store · {failed} failed"
+            )
+
+        yield tick
+
+
+def _silent(*, finished: int, cached: int = 0, failed: int = 0, rate: float = 0.0) -> None:
+    """No bar."""

@@ -1,0 +1,1 @@
+"""The four typed prompt modules."""

@@ -1,0 +1,151 @@
+"""Results of stages, kept: the same stage on the same input with the same weights is asked once.
+
+    with srec.keep("runs/today"), dspy.context(lm=lm):
+        fuse(item=item)   # asks the LM
+        fuse(item=item)   # does not, now or in any later run
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+import dspy
+from pydantic import TypeAdapter
+
+from srec.digest import digest
+from srec.errors import ModelError
+from srec.lm.connect import identity
+from srec.lm.usage import record
+from srec.store import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+S = TypeVar("S")
+
+PROMPT_FORMAT = 1
+"""Raised when `srec.lm.render` writes the same values differently, so that older results are not taken for new ones."""
+
+_store: ContextVar[Store | None] = ContextVar("srec_store", default=None)
+
+
+@contextmanager
+def keep(store: Store | str) -> Iterator[Store]:
+    """Keep the results of every stage called inside the block, and take from the store what it has."""
+    opened = store if isinstance(store, Store) else Store(store)
+    token = _store.set(opened)
+    try:
+        yield opened
+    finally:
+        _store.reset(token)
+        if opened is not store:
+            opened.close()
+
+
+def lm_of(predictor: dspy.Predict) -> Any:
+    """The LM that a predictor will ask: its own, else that of the context.
+
+    Raises:
+        ModelError: there is none.
+    """
+    lm = predictor.lm or dspy.settings.lm
+    if lm is None:
+        raise ModelError("no LM to ask; write `with dspy.context(lm=srec.connect(...)):` around the call, or pass lm= to the stage")
+    return lm
+
+
+def predict(predictor: dspy.Predict, adapter: dspy.Adapter, **inputs: Any) -> Any:
+    """Ask a predictor through one of srec's adapters, whatever adapter the context has."""
+    lm_of(predictor)
+    with dspy.context(adapter=adapter):
+        return predictor(**inputs)
+
+
+def state_of(stage: Any) -> dict[str, Any]:
+    """What decides a stage's prompts: its options, and of each predictor instructions, fields, demos and LM."""
+    predictors = {name: value for name, value in vars(stage).items() if isinstance(value, dspy.Predict)}
+    return {
+        "format": PROMPT_FORMAT,
+        "stage": f"{type(stage).__module__}.{type(stage).__qualname__}",
+        "options": stage.options(),
+        "predictors": {name: _predictor_state(predictor) for name, predictor in predictors.items()},
+    }
+
+
+def _predictor_state(predictor: dspy.Predict) -> dict[str, Any]:
+    signature = predictor.signature
+    fields = {name: [str(field.annotation), _extra(field)] for name, field in signature.fields.items()}
+    demos = [TypeAdapter(dict[str, Any]).dump_python(dict(demo), mode="json") for demo in predictor.demos]
+    config = {key: value for key, value in sorted(predictor.config.items()) if value is not None}
+    return {
+        "instructions": signature.instructions,
+        "fields": fields,
+        "demos": demos,
+        "config": config,
+        "lm": identity(lm_of(predictor)),
+    }
+
+
+def _extra(field: Any) -> list[str]:
+    extra = field.json_schema_extra or {}
+    return [str(extra.get(key, "")) for key in ("__dspy_field_type", "prefix", "desc")]
+
+
+class Kept(Generic[S, P, T]):
+    """A stage's method whose results are kept; `stage.method.key(...)` is the key of one result."""
+
+    def __init__(self, method: Callable[Concatenate[S, P], T], returns: Any) -> None:
+        functools.update_wrapper(self, method)
+        self._method = method
+        self._adapter: TypeAdapter[T] = TypeAdapter(returns)
+        self._signature = inspect.signature(method)
+
+    @overload
+    def __get__(self, stage: None, owner: Any = None) -> Kept[S, P, T]: ...
+    @overload
+    def __get__(self, stage: S, owner: Any = None) -> BoundKept[P, T]: ...
+    def __get__(self, stage: S | None, owner: Any = None) -> Kept[S, P, T] | BoundKept[P, T]:
+        """The method of one stage."""
+        return self if stage is None else BoundKept(stage, self._method, self._adapter, self._signature)
+
+
+class BoundKept(Generic[P, T]):
+    """A kept method of one stage."""
+
+    def __init__(self, stage: Any, method: Callable[..., T], adapter: TypeAdapter[T], signature: inspect.Signature) -> None:
+        self._stage, self._method, self._adapter, self._signature = stage, method, adapter, signature
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result, from the open store if it is there."""
+        store = _store.get()
+        if store is None:
+            return self._method(self._stage, *args, **kwargs)
+        text, cached = store.compute(
+            self.key(*args, **kwargs), lambda: self.encode(self._method(self._stage, *args, **kwargs))
+        )
+        if cached:
+            record(cache_hits=1)
+        return self.decode(text)
+
+    def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
+        """The digest of stage state, model weights and input, pictures included."""
+        bound = self._signature.bind(self._stage, *args, **kwargs)
+        inputs = dict(list(bound.arguments.items())[1:])
+        return digest(state_of(self._stage), self._method.__name__, inputs)
+
+    def encode(self, result: T) -> str:
+        """A result as the store keeps it."""
+        return self._adapter.dump_json(result).decode()
+
+    def decode(self, text: str) -> T:
+        """A result as it was before `encode`."""
+        return self._adapter.validate_json(text)
+
+
+def kept(*, returns: Any) -> Callable[[Callable[Concatenate[S, P], T]], Kept[S, P, T]]:
+    """Mark a stage's method as one whose results, of the type `returns`, are kept while a store is open."""
+    return lambda method: Kept(method, returns)

@@ -1,0 +1,77 @@
+"""Types outside, strings inside: how items, events, summaries and profiles read in a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from srec.text import clean
+from srec.types import Event, Item, ItemDescription, PreferenceSummary, UserProfile
+
+SHORT_VALUE_CHARS = 60
+SHORT_VALUES = 5
+BOOKKEEPING = ("_id", "_url", "_source", "_path")
+"""Columns that end so are a catalogue's bookkeeping, not traits of the item."""
+
+UNITS = (("year", 31_557_600), ("month", 2_629_800), ("week", 604_800), ("day", 86_400), ("hour", 3_600), ("minute", 60))
+
+
+def attribute_lines(item: Item, *, only: Sequence[str] | None = None) -> list[str]:
+    """`genres: Adventure, Animation`, one line an attribute; all but bookkeeping, or those named in `only`."""
+    return [f"{name}: {', '.join(parts(value))}" for name, value in chosen_attributes(item, only=only).items()]
+
+
+def chosen_attributes(item: Item, *, only: Sequence[str] | None = None) -> dict[str, str]:
+    """The attributes that a prompt shows, in the catalogue's order or that of `only`."""
+    if only is not None:
+        return {name: item.attributes[name] for name in only if item.attributes.get(name)}
+    return {name: value for name, value in item.attributes.items() if value and not name.endswith(BOOKKEEPING)}
+
+
+def parts(value: str) -> list[str]:
+    """The parts of an attribute's value: `Adventure|Animation` has two."""
+    return [part.strip() for part in value.split("|") if part.strip()]
+
+
+def headline(item: Item, *, only: Sequence[str] | None = None) -> str:
+    """Title and short attributes: `Toy Story (1995; Adventure, Animation)`. This is all that is sure of an item."""
+    values = (", ".join(parts(value)[:4]) for value in chosen_attributes(item, only=only).values())
+    short = [value for value in values if len(value) <= SHORT_VALUE_CHARS][:SHORT_VALUES]
+    name = clean(item.title) or "an item without a title"
+    return f"{name} ({'; '.join(short)})" if short else name
+
+
+def described(item: Item, descriptions: Mapping[str, ItemDescription]) -> str:
+    """The item's description where there is one, else its headline."""
+    known = descriptions.get(item.item_id)
+    return known.text if known is not None and known.text else headline(item)
+
+
+def event_lines(events: Sequence[Event], descriptions: Mapping[str, ItemDescription]) -> list[str]:
+    """One line an event, oldest first: how long after the one before, the rating, the item."""
+    lines, before = [], None
+    for event in events:
+        when = "first" if before is None else gap(event.at - before)
+        rated = f", rated {event.rating:g}" if event.rating is not None else ""
+        lines.append(f"{when}{rated}: {described(event.item, descriptions)}")
+        before = event.at
+    return lines
+
+
+def gap(seconds: int) -> str:
+    """`3 days later`, in the largest unit that fits once."""
+    for unit, length in UNITS:
+        if seconds >= length:
+            count = seconds // length
+            return f"{count} {unit}{'s' if count > 1 else ''} later"
+    return "at once"
+
+
+def preference_text(summary: PreferenceSummary) -> str:
+    """A summary as one paragraph."""
+    named = (("Stable", summary.stable), ("Rising", summary.rising), ("Fading", summary.fading))
+    return " ".join([summary.text, *(f"{word}: {', '.join(tastes)}." for word, tastes in named if tastes)])
+
+
+def profile_text(profile: UserProfile) -> str:
+    """A profile as one paragraph."""
+    return f"{profile.text} Lasting tastes: {', '.join(profile.traits)}." if profile.traits else profile.text

@@ -1,0 +1,281 @@
+"""Converters: files as they are published, written small, with the faults that the published ones have."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image as Pillow
+
+from srec.data.convert import convert
+from srec.data.folder import load
+from srec.data.published import FORMATS
+from srec.errors import DatasetError, InputError
+
+TIME = 1_588_687_728
+
+
+def put(folder: Path, name: str, content: str | bytes) -> None:
+    raw = content if isinstance(content, bytes) else content.encode()
+    (folder / name).write_bytes(gzip.compress(raw) if name.endswith(".gz") else raw)
+
+
+def lines(*rows: object) -> str:
+    return "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows)
+
+
+@pytest.fixture
+def source(tmp_path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    return folder
+
+
+def movielens(source: Path) -> None:
+    put(
+        source,
+        "movies.csv",
+        'movieId,title,genres\n1,"American President, The (1995)",Comedy|Drama\n2,Heat (1995),Action\n',
+    )
+    put(
+        source,
+        "ratings.csv",
+        "userId,movieId,rating,timestamp\n1,1,4.0,964982703\n1,2,3.5,964981247\n2,2,5.0,964982224\n",
+    )
+
+
+def test_movielens_csv_keeps_titles_with_commas_genres_and_half_stars(source, tmp_path):
+    movielens(source)
+    counts = convert("movielens", source, tmp_path / "out")
+    data = load(tmp_path / "out")
+    assert data.items["1"].title == "American President, The (1995)"
+    assert data.items["1"].attributes == {"genres": "Comedy|Drama"}
+    assert list(data.interactions.rows()) == [
+        ("1", "2", 964981247, 3.5),
+        ("1", "1", 964982703, 4.0),
+        ("2", "2", 964982224, 5.0),
+    ]
+    assert (counts.items, counts.users, counts.interactions, counts.rejected) == (2, 2, 3, {})
+
+
+def test_movielens_dat_is_read_as_latin_1(source, tmp_path):
+    put(source, "movies.dat", "73::Misérables, Les (1995)::Drama|Musical\n".encode("latin-1"))
+    put(source, "ratings.dat", "1::73::5::978300760\n")
+    convert("movielens", source, tmp_path / "out")
+    assert load(tmp_path / "out").items["73"].title == "Misérables, Les (1995)"
+
+
+def test_recbole_headers_lose_their_types_and_name_the_attributes(source, tmp_path):
+    header = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"
+    put(source, "ml-100k.item", lines(header, "1\tToy Story\t1995\tAnimation Children's"))
+    put(
+        source,
+        "ml-100k.inter",
+        lines("user_id:token\titem_id:token\trating:float\ttimestamp:float", "196\t1\t3\t8.81250949E8"),
+    )
+    convert("recbole", source, tmp_path / "out")
+    data = load(tmp_path / "out")
+    assert data.items["1"].title == "Toy Story"
+    assert data.items["1"].attributes == {"release_year": "1995", "class": "Animation Children's"}
+    assert list(data.interactions.rows()) == [("196", "1", 881250949, 3.0)]
+
+
+def test_amazon_2014_takes_python_dictionaries_and_flattens_categories(source, tmp_path):
+    meta = (
+        "{'asin': 'B01', 'title': \"Kid's Tutu &amp; Crown\", 'price': 3.17, 'imUrl': 'http://x/y.jpg', "
+        "'related': {'also_bought': ['B02']}, 'salesRank': {'Toys': 2}, 'brand': 'Coxlures', "
+        "'categories': [['Sports', 'Dance'], ['Toys', 'Sports']]}"
+    )
+    review = {"reviewerID": "A1", "asin": "B01", "overall": 5.0, "unixReviewTime": 1252800000, "reviewText": "fine"}
+    put(source, "meta_Toys.json.gz", lines(meta))
+    put(source, "reviews_Toys_5.json.gz", lines(review))
+    convert("amazon-2014", source, tmp_path / "out")
+    item = load(tmp_path / "out").items["B01"]
+    assert item.title == "Kid's Tutu & Crown"
+    assert item.attributes == {"brand": "Coxlures", "categories": "Sports|Dance|Toys", "price": "3.17"}
+
+
+def test_amazon_2014_runs_nothing_that_a_line_says(source, tmp_path):
+    put(source, "meta_Toys.json", lines("__import__('os').mkdir('run')", {"asin": "B01", "title": "Tutu"}))
+    put(source, "reviews_Toys.json", lines({"reviewerID": "A1", "asin": "B01", "unixReviewTime": TIME}))
+    counts = convert("amazon-2014", source, tmp_path / "out")
+    assert counts.rejected == {"item: line is no object": 1}
+    assert not Path("run").exists()
+
+
+def test_amazon_2018_drops_markup_scripts_and_style_sheets(source, tmp_path):
+    metas = [
+        {
+            "asin": "B1",
+            "title": "<span>Blue\n Boat</span>",
+            "price": ".a-box-inner{background-color:#fff}#alohaBuyBoxWidget",
+        },
+        {"asin": "B2", "title": "var aPageStart = (new Date()).getTime();", "brand": "by\n    Okapi", "price": "$9.99"},
+    ]
+    put(source, "meta_Toys.json.gz", lines(*metas))
+    put(
+        source,
+        "Toys_5.json.gz",
+        lines(*({"reviewerID": "A", "asin": b, "overall": 4.0, "unixReviewTime": TIME} for b in ("B1", "B2"))),
+    )
+    convert("amazon-2018", source, tmp_path / "out")
+    items = load(tmp_path / "out").items
+    assert (items["B1"].title, items["B1"].attributes) == ("Blue Boat", {})
+    assert (items["B2"].title, items["B2"].attributes) == ("", {"brand": "by Okapi", "price": "$9.99"})
+
+
+def test_amazon_2023_goes_by_the_parent_item_and_by_milliseconds(source, tmp_path):
+    meta = {
+        "parent_asin": "P1",
+        "title": "Kite",
+        "store": "Lumo",
+        "features": ["a", "b"],
+        "price": None,
+        "details": {"x": 1},
+    }
+    review = {
+        "user_id": "U",
+        "asin": "C9",
+        "parent_asin": "P1",
+        "rating": 5.0,
+        "timestamp": 1588687728923,
+        "title": "wow",
+    }
+    put(source, "meta_Toys.jsonl", lines(meta))
+    put(source, "Toys.jsonl", lines(review))
+    convert("amazon-2023", source, tmp_path / "out")
+    data = load(tmp_path / "out")
+    assert data.items["P1"].attributes == {"store": "Lumo", "features": "a|b"}
+    assert list(data.interactions.rows()) == [("U", "P1", TIME, 5.0)]
+
+
+@pytest.mark.parametrize("name", ["MicroLens-100k_title_en.csv", "MicroLens-50k_titles.csv"])
+def test_microlens_titles_may_have_commas_quotes_and_a_header_or_not(source, tmp_path, name):
+    header = "item,title\n" if "50k" in name else ""
+    put(source, name, header + '1, So, what now?\n2,"Say ""hi"", twice"\n')
+    put(source, "MicroLens-100k_pairs.csv", "user,item,timestamp\n7,1,1588687728923\n7,2,1588687729923\n")
+    convert("microlens", source, tmp_path / "out")
+    data = load(tmp_path / "out")
+    assert [item.title for item in data.items.values()] == ["So, what now?", 'Say "hi", twice']
+    assert list(data.interactions.rows()) == [("7", "1", TIME, None), ("7", "2", TIME + 1, None)]
+
+
+def test_every_rejected_row_is_counted_by_its_reason(source, tmp_path):
+    put(source, "movies.csv", "movieId,title,genres\n1,Heat,Action\n1,Heat again,Action\n,Nameless,Drama\n2,Short\n")
+    put(
+        source,
+        "ratings.csv",
+        lines("userId,movieId,rating,timestamp", "1,1,4.0,964982703", "1,1,nan,964982703", "1,1,4.0,soon")
+        + lines("1,9,4.0,964982703", ",1,4.0,964982703", "1,1,4.0", "1,1,4.0,-5", "1,1,4.0,1e300", ""),
+    )
+    counts = convert("movielens", source, tmp_path / "out")
+    assert counts.rejected == {
+        "item: the id was there before": 1,
+        "item: no id in the columns movieId, title, genres": 1,
+        "item: too few or too many cells": 1,
+        "interaction: the rating is no finite number": 1,
+        "interaction: no time that is a number in the columns userId, movieId, rating, timestamp": 1,
+        "interaction: the item is not in the item file": 1,
+        "interaction: no user id in the columns userId, movieId, rating, timestamp": 1,
+        "interaction: too few or too many cells": 1,
+        "interaction: the time is outside the years 1970 to 2099": 2,
+    }
+    assert "rejected 2 × interaction: the time is outside" in str(counts)
+    assert len(load(tmp_path / "out").interactions) == 1
+
+
+def test_the_core_is_cut_until_nothing_more_falls_out(source, tmp_path):
+    put(source, "movies.csv", lines("movieId,title,genres", *(f"{n},M{n},X" for n in range(1, 5))))
+    pairs = [(1, 1), (1, 2), (2, 1), (2, 2), (3, 2), (3, 3), (4, 4)]  # 4 falls, then 3 because its item 3 does
+    put(source, "ratings.csv", lines("userId,movieId,rating,timestamp", *(f"{u},{i},4,{TIME + i}" for u, i in pairs)))
+    counts = convert("movielens", source, tmp_path / "out", min_events=2)
+    assert [(u, i) for u, i, *_ in load(tmp_path / "out").interactions.rows()] == [
+        ("1", "1"),
+        ("1", "2"),
+        ("2", "1"),
+        ("2", "2"),
+    ]
+    assert list(load(tmp_path / "out").items) == ["1", "2"]
+    assert counts.core == "2-core after 2 rounds: 2 of 4 users, 2 of 4 items with interactions, 4 of 7 interactions"
+    assert not counts.rejected
+
+
+def test_pictures_named_by_item_id_are_copied(source, tmp_path):
+    movielens(source)
+    pictures = tmp_path / "posters"
+    pictures.mkdir()
+    Pillow.new("RGB", (8, 12), "teal").save(pictures / "2.png")
+    Pillow.new("RGB", (8, 12), "red").save(pictures / "99.png")
+    counts = convert("movielens", source, tmp_path / "out", images=pictures)
+    data = load(tmp_path / "out")
+    assert counts.images == 1
+    assert [path.name for path in (tmp_path / "out" / "images").iterdir()] == ["2.png"]
+    assert (data.items["1"].image is None, data.items["2"].image is None) == (True, False)
+
+
+def test_a_very_long_line_is_rejected_and_the_next_one_read(source, tmp_path):
+    movielens(source)
+    (source / "movies.csv").unlink()
+    (source / "ratings.csv").unlink()
+    long = json.dumps({"parent_asin": "P0", "title": "x" * 2**24})
+    put(source, "meta_Toys.jsonl", lines(long, {"parent_asin": "P1", "title": "Kite"}))
+    put(source, "Toys.jsonl", lines({"user_id": "U", "parent_asin": "P1", "timestamp": TIME * 1000}))
+    counts = convert("amazon-2023", source, tmp_path / "out")
+    assert counts.rejected == {"item: line is longer than 16 MiB": 1}
+    assert list(load(tmp_path / "out").items) == ["P1"]
+
+
+def test_a_truncated_archive_is_named_and_nothing_is_written(source, tmp_path):
+    put(source, "meta_Toys.json.gz", lines({"asin": "B1", "title": "Boat"}))
+    put(
+        source,
+        "reviews_Toys.json.gz",
+        lines(*({"reviewerID": f"A{n}", "asin": "B1", "unixReviewTime": TIME} for n in range(5000))),
+    )
+    whole = (source / "reviews_Toys.json.gz").read_bytes()
+    (source / "reviews_Toys.json.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DatasetError, match=r"reviews_Toys.json.gz breaks off after line \d+"):
+        convert("amazon-2014", source, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_half_a_character_in_a_title_is_replaced(source, tmp_path):
+    put(source, "meta_Toys.jsonl", '{"parent_asin": "P1", "title": "Kite \\ud83d!"}\n')
+    put(source, "Toys.jsonl", lines({"user_id": "U", "parent_asin": "P1", "timestamp": TIME * 1000}))
+    convert("amazon-2023", source, tmp_path / "out")
+    assert load(tmp_path / "out").items["P1"].title == "Kite ?!"
+
+
+def test_wrong_columns_end_in_a_sentence_that_names_those_found(source, tmp_path):
+    put(source, "movies.csv", "movieId,title,genres\n1,Heat,Action\n")
+    put(source, "ratings.csv", "user,movie,stars\n1,1,4\n")
+    with pytest.raises(DatasetError, match="no user id in the columns user, movie, stars"):
+        convert("movielens", source, tmp_path / "out")
+
+
+def test_an_unknown_kind_names_those_known(tmp_path):
+    with pytest.raises(InputError, match="'netflix'; take one of movielens, recbole, amazon-2014"):
+        convert("netflix", tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_missing_file_names_what_is_wanted_and_what_is_there(kind, source, tmp_path):
+    put(source, "readme.txt", "hello")
+    with pytest.raises(DatasetError, match=r"it has readme\.txt"):
+        convert(kind, source, tmp_path / "out")
+
+
+def test_two_files_that_both_fit_are_not_guessed_between(source, tmp_path):
+    movielens(source)
+    put(source, "ratings.dat", "1::1::5::978300760\n")
+    with pytest.raises(DatasetError, match=r"ratings\.csv and ratings\.dat; leave only the one"):
+        convert("movielens", source, tmp_path / "out")
+
+
+def test_a_folder_that_holds_a_dataset_is_not_overwritten(source, tmp_path):
+    movielens(source)
+    convert("movielens", source, tmp_path / "out")
+    with pytest.raises(DatasetError, match="already holds a dataset"):
+        convert("movielens", source, tmp_path / "out")

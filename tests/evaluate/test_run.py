@@ -1,0 +1,255 @@
+"""Whole evaluations, on a small world in memory and on real data."""
+
+import json
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import ir_measures
+import numpy as np
+import pytest
+from ir_measures import RR, R, nDCG
+
+from srec.data.cases import cases
+from srec.data.folder import Dataset, load
+from srec.errors import AnswerError, InputError
+from srec.evaluate.rankers import BASELINES, Popularity, RecentPopularity
+from srec.evaluate.run import evaluate
+from srec.evaluate.trec import read_run
+from srec.lm.usage import record
+from srec.types import Item, Ranking, Score
+
+MOVIELENS = Path(__file__).parents[3] / "shared" / "data" / "movielens-posters"
+
+
+def world(*, users=12, items=30, events=6, seed=0):
+    rng = np.random.default_rng(seed)
+    catalogue = [Item(item_id=f"i{n:02}", title=f"thing {n % 5}") for n in range(items)]
+    rows = [
+        (f"u{user:02}", f"i{item:02}", 1000 * step + user, float(rng.integers(1, 6)))
+        for user in range(users)
+        for step, item in enumerate(rng.choice(items, size=events, replace=False))
+    ]
+    return Dataset.of("world", catalogue, rows)
+
+
+def asked(data=None, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return cases(data or world(), **{"candidates": "uniform:9", **options})
+
+
+def by_title(case):
+    return [Score(item_id=item.item_id, value=float(item.title[-1])) for item in case.candidates]
+
+
+def same(report):
+    return {name: (row.metrics, row.unscored) for name, row in report.rankers.items()}
+
+
+def test_names_callables_and_baselines_stand_in_one_table():
+    report = evaluate(asked(), ["random", "popularity", by_title, RecentPopularity(days=1)])
+    assert list(report.rankers) == ["random", "popularity", "by_title", "RecentPopularity"]
+    assert report.n == report.users == 12
+    assert all(interval.n == 12 for interval in report.rankers["by_title"].metrics.values())
+
+
+def test_a_mapping_gives_rankers_names_of_their_own():
+    report = evaluate(asked(), {"short": RecentPopularity(days=1), "long": "recent-popularity", "mine": by_title})
+    assert list(report.rankers) == ["short", "long", "mine"]
+    assert list(evaluate(asked(), "popularity").rankers) == ["popularity"]
+    assert list(evaluate(asked(), by_title).rankers) == ["by_title"]
+
+
+@pytest.mark.parametrize(
+    ("rankers", "message"),
+    [
+        (["populrity"], "'populrity' is not known; give 'random', 'popularity'"),
+        ([], "no ranker is given"),
+        ([by_title, by_title], "two rankers are named 'by_title'"),
+        ([7], "7 is no ranker"),
+    ],
+)
+def test_a_ranker_that_is_none_is_refused_before_any_work(rankers, message):
+    with pytest.raises(InputError, match=message):
+        evaluate(asked(), rankers)
+
+
+def test_ranks_below_one_are_refused():
+    with pytest.raises(InputError, match=r"ks is \(0, 5\)"):
+        evaluate(asked(), "random", ks=(0, 5))
+
+
+def test_the_same_seed_gives_the_same_report_and_another_a_different_one():
+    first, again = (evaluate(asked(), list(BASELINES), seed=1) for _ in range(2))
+    assert same(first) == same(again)
+    other = evaluate(asked(), list(BASELINES), seed=2)
+    assert other.rankers["random"].metrics["auc"].value != first.rankers["random"].metrics["auc"].value
+    assert other.rankers["markov"].metrics["auc"].value == first.rankers["markov"].metrics["auc"].value
+
+
+def test_a_case_on_which_a_ranker_fails_is_counted_with_its_reason_and_kept():
+    def fails_once(case):
+        if case.user_id == "u03":
+            raise AnswerError("no verdict: the model said 'maybe'")
+        return by_title(case)
+
+    row = evaluate(asked(), {"mine": fails_once}).rankers["mine"]
+    assert (row.unscored, row.unscored_cases) == (10, 1)
+    assert row.metrics["ndcg@10"].n == 12
+    assert row.reasons == {"AnswerError": 10}
+    assert row.examples == {"AnswerError": "AnswerError: no verdict: the model said 'maybe'"}
+
+
+def test_candidates_without_a_value_are_counted_by_their_reason():
+    def half(case):
+        return [
+            Score(item_id=item.item_id, value=None, error=f"timeout: after {place} s") if place % 2 else score
+            for place, (item, score) in enumerate(zip(case.candidates, by_title(case), strict=True))
+        ]
+
+    report = evaluate(asked(), {"half": half})
+    row = report.rankers["half"]
+    assert (row.unscored, row.unscored_cases) == (60, 12)
+    assert row.reasons == {"timeout": 60}
+    assert "half: 60 candidates in 12 cases were not scored: 60 x timeout: after 1 s" in report.notes()
+
+
+def test_a_ranker_that_scores_nothing_gets_what_chance_gets():
+    def silent(case):
+        return [Score(item_id=item.item_id, value=None) for item in case.candidates]
+
+    report = evaluate(asked(), {"silent": silent})
+    for metric, interval in report.rankers["silent"].metrics.items():
+        assert interval.value == pytest.approx(report.chance[metric]), metric
+    assert report.chance["recall@5"] == 0.5
+    assert report.chance["auc"] == report.chance["pooled_auc"] == 0.5
+
+
+def test_a_bug_in_a_ranker_is_raised():
+    def buggy(case):
+        return {}["missing"]
+
+    with pytest.raises(KeyError, match="missing"):
+        evaluate(asked(), {"buggy": buggy})
+
+
+@pytest.mark.parametrize(
+    ("ranker", "message"),
+    [
+        (lambda case: by_title(case)[1:], "gave 9 scores .* do not fit its 10 candidates"),
+        (lambda case: by_title(case)[::-1], "in the order of the candidates"),
+        (lambda case: [0.5] * len(case.candidates), "not a list of srec.Score"),
+        (lambda case: Ranking.of(case.user_id, by_title(case)), "gave Ranking for case"),
+    ],
+)
+def test_scores_that_do_not_fit_the_candidates_are_refused(ranker, message):
+    with pytest.raises(InputError, match=message):
+        evaluate(asked(), {"mine": ranker})
+
+
+def test_what_rankers_ask_of_an_lm_is_counted_for_each_and_from_all_threads():
+    threads = set()
+    together = threading.Barrier(4, timeout=30)
+
+    def program(case):
+        together.wait()
+        threads.add(threading.get_ident())
+        record(lm_calls=2, cache_hits=1, prompt_tokens=30, output_tokens=4, unseen_images=5)
+        return by_title(case)
+
+    report = evaluate(asked(), {"popularity": "popularity", "program": program}, workers=4)
+    row = report.rankers["program"]
+    assert len(threads) == 4
+    assert (row.lm_calls, row.cache_hits, row.prompt_tokens, row.output_tokens) == (24, 12, 360, 48)
+    assert report.rankers["popularity"].lm_calls == 0
+    assert "program: the model could not see 60 images; it was given their text only." in report.notes()
+
+
+def test_seconds_in_which_several_threads_rank_count_once():
+    together = threading.Barrier(4, timeout=30)
+
+    def slow(case):
+        together.wait()
+        time.sleep(0.2)
+        return by_title(case)
+
+    report = evaluate(asked(), {"slow": slow, "quick": by_title}, workers=4)
+    assert 0.55 < report.rankers["slow"].seconds < 2.0  # 12 cases, 4 at a time; one after the other it would be 2.4
+    assert report.rankers["quick"].seconds < report.rankers["slow"].seconds < report.seconds
+
+
+def test_a_baseline_is_fitted_on_what_each_fold_lets_it_see():
+    seen = []
+
+    class Spy:
+        def fit(self, train, *, items, seed):
+            seen.append((int(train.at.max()), seed))
+            return Popularity().fit(train, items=items, seed=seed)
+
+    case_set = asked(protocol="global-time", cutoffs=(2000, 4000))
+    report = evaluate(case_set, {"spy": Spy()}, seed=5)
+    assert [at < cutoff and seed == 5 for (at, seed), cutoff in zip(seen, (2000, 4000), strict=True)] == [True, True]
+    assert (report.n, report.users) == (24, 12)
+
+
+def test_run_files_enter_the_table_again_with_the_same_metrics(tmp_path):
+    case_set = asked()
+    first = evaluate(case_set, ["random", "popularity"], runs_folder=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["popularity.run", "qrels.txt", "random.run"]
+    again = evaluate(case_set, [f"run:{tmp_path / 'random.run'}", read_run(tmp_path / "popularity.run")])
+    assert same(again) == same(first)
+
+
+def test_ir_measures_says_the_same_of_the_files_written(tmp_path):
+    report = evaluate(asked(candidates="full"), ["random"], runs_folder=tmp_path)
+    qrels = list(ir_measures.read_trec_qrels(str(tmp_path / "qrels.txt")))
+    run = list(ir_measures.read_trec_run(str(tmp_path / "random.run")))
+    theirs = ir_measures.calc_aggregate([nDCG @ 10, R @ 5, RR @ 20], qrels, run)
+    ours = report.rankers["random"].metrics
+    assert theirs[nDCG @ 10] == pytest.approx(ours["ndcg@10"].value)
+    assert theirs[R @ 5] == pytest.approx(ours["recall@5"].value)
+    assert theirs[RR @ 20] == pytest.approx(ours["mrr@20"].value)
+
+
+def test_several_targets_are_measured_under_the_task_like():
+    report = evaluate(asked(task="like:2.0", protocol="global-time", cutoffs=(3000,)), ["random", by_title])
+    assert 0 < report.rankers["random"].metrics["recall@5"].value < 1
+    assert report.task == "like:2.0"
+
+
+def test_the_report_as_json_has_what_others_read():
+    report = evaluate(asked(), ["popularity"], seed=3)
+    plain = json.loads(report.to_json())
+    assert {name: plain[name] for name in ("n", "protocol", "task", "candidates", "model", "seed")} == {
+        "n": 12,
+        "protocol": "leave-last-out",
+        "task": "next",
+        "candidates": "uniform:9",
+        "model": "",
+        "seed": 3,
+    }
+    row = plain["rankers"]["popularity"]
+    assert {"metrics", "unscored", "lm_calls", "cache_hits", "prompt_tokens", "output_tokens", "seconds"} <= set(row)
+    for metric in ("ndcg@10", "recall@10", "mrr@10", "auc", "pooled_auc"):
+        assert row["metrics"][metric]["low"] <= row["metrics"][metric]["value"] <= row["metrics"][metric]["high"]
+
+
+@pytest.fixture(scope="module")
+def movielens():
+    if not MOVIELENS.is_dir():
+        pytest.skip(f"needs the dataset folder {MOVIELENS}")
+    return load(MOVIELENS)
+
+
+def test_on_real_data_the_baselines_stand_in_the_order_that_is_known_for_them(movielens):
+    report = evaluate(asked(movielens, candidates="uniform:20"), list(BASELINES))
+    auc = {name: row.metrics["auc"] for name, row in report.rankers.items()}
+    assert report.n == 456
+    assert auc["random"].low < 0.5 < auc["random"].high
+    assert auc["random"].high < auc["popularity"].low
+    assert auc["popularity"].high < auc["item-knn"].low
+    assert auc["item-knn"].value < auc["markov"].value
+    assert auc["recent-popularity"].value > auc["popularity"].value
+    assert all(row.unscored == 0 for row in report.rankers.values())

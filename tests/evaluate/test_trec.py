@@ -1,0 +1,97 @@
+"""Run files, ours and those of others."""
+
+import pytest
+
+from srec.errors import CandidateError
+from srec.evaluate.trec import read_run, write_run
+from srec.types import Case, History, Item, Score
+
+
+def case(user_id, *item_ids):
+    candidates = tuple(Item(item_id=item_id) for item_id in item_ids)
+    return Case(user_id=user_id, at=9, history=History(user_id=user_id), candidates=candidates, target_ids=item_ids[:1])
+
+
+def read(tmp_path, text, **options):
+    path = tmp_path / "a.run"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_run(path, **options)
+
+
+def test_what_was_written_reads_back_as_the_same_numbers(tmp_path):
+    scores = [
+        Score(item_id="a b", value=0.1 + 0.2),
+        Score(item_id="100%", value=1e-300),
+        Score(item_id="é\u00a0", value=-3.0),
+        Score(item_id="lost", value=None, error="the server is gone"),
+    ]
+    write_run(tmp_path / "deep" / "mine.run", [("u 1@9", scores)], name="my ranker")
+    run = read_run(tmp_path / "deep" / "mine.run")
+    back = run(case("u 1", "a b", "100%", "é\u00a0", "lost"))
+    assert [score.value for score in back] == [0.1 + 0.2, 1e-300, -3.0, None]
+    assert back[3].error == "item is not in the run file"
+    assert run.name == "my ranker"
+
+
+def test_lines_are_best_first_and_equal_scores_by_item_id(tmp_path):
+    write_run(
+        tmp_path / "x.run",
+        [("u@9", [Score(item_id=i, value=v) for i, v in zip("cab", (1.0, 1.0, 2.0), strict=True)])],
+        name="x",
+    )
+    assert (tmp_path / "x.run").read_text().splitlines() == [
+        "u@9 Q0 b 1 2.0 x",
+        "u@9 Q0 a 2 1.0 x",
+        "u@9 Q0 c 3 1.0 x",
+    ]
+
+
+def test_an_older_run_stays_if_the_new_one_is_not_finished(tmp_path):
+    path = tmp_path / "x.run"
+    write_run(path, [("u@9", [Score(item_id="a", value=1.0)])], name="x")
+    before = path.read_bytes()
+
+    def broken():
+        yield "u@9", [Score(item_id="a", value=2.0)]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_run(path, broken(), name="x")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_another_systems_file_may_have_tabs_blank_lines_any_order_and_further_items(tmp_path):
+    run = read(
+        tmp_path, "u@9\tQ0\ta\t7\t1\tbm25\n\nv@9 Q0 a 1 5 bm25\n  u@9 Q0 elsewhere 1 9.5e0 bm25\nu@9 Q0 b 1 2 bm25\n"
+    )
+    assert [score.value for score in run(case("u", "a", "b"))] == [1.0, 2.0]
+    assert run.name == "bm25"
+    assert read_run(run.path, name="theirs").name == "theirs"
+
+
+def test_a_case_that_the_file_leaves_out_is_not_scored(tmp_path):
+    scores = read(tmp_path, "u@9 Q0 a 1 1.0 x\n")(case("v", "a", "b"))
+    assert [(score.value, score.error) for score in scores] == [(None, "case is not in the run file")] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("u@9 Q0 a 1 1.0 x\nu@9 Q0 b 2 x\n", r"line 2: 5 words, not 'case_id Q0 item_id rank score name'"),
+        ("u@9 Q0 a 1 high x\n", "line 1: score 'high' is no finite number"),
+        ("u@9 Q0 a 1 nan x\n", "line 1: score 'nan' is no finite number"),
+        ("u@9 Q0 a 1 2 x\nu@9 Q0 a 2 1 x\n", "case 'u@9' has item 'a' twice"),
+        ("u@9 Q0 %ff 1 2 x\n", "line 1: '%ff' holds an escape"),
+        (b"u@9 Q0 \xff 1 2 x\n", "is not UTF-8"),
+    ],
+)
+def test_what_is_no_run_file_is_refused_with_its_place(tmp_path, text, message):
+    with pytest.raises(CandidateError, match=message):
+        read(tmp_path, text)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(CandidateError, match=r"cannot read run file .*nowhere\.run: No such file"):
+        read_run(tmp_path / "nowhere.run")

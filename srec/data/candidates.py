@@ -153,7 +153,7 @@ def drawn(pool: Pool, spec: Spec, *, n: int, weights: Weights, seed: int) -> Cod
     np.divide(-np.log(uniform), weights, out=finish, where=weights > 0)
     finish[pool.touched(spec)] = np.inf
     negatives = np.argpartition(finish, n - 1)[:n]
-    return pool.by_id(np.concatenate([negatives, np.array(spec.targets)]))
+    return pool.by_id(np.concatenate([negatives, np.array(spec.targets, dtype=np.int32)]))
 
 
 def _uniform(n: int, *, key: bytes) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import dspy
 from dspy.lm15 import Request, Response, request_from_openai_chat
@@ -36,7 +37,8 @@ class BlindModelWarning(UserWarning):
 class StructuredAdapter(dspy.Adapter):
     """Answers as one JSON object with the signature's output fields.
 
-    The schema is sent along, and enforced while decoding, wherever the LM says that it can (`supports_response_schema`).
+    The schema is sent along, and enforced while decoding, wherever the LM says that it can
+    (`supports_response_schema`).
     """
 
     def format(
@@ -49,23 +51,37 @@ class StructuredAdapter(dspy.Adapter):
         self,
         lm: Any,
         lm_kwargs: dict[str, Any],
-        signature: type[dspy.Signature],
+        signature: Any,
         demos: list[dict[str, Any]],
         inputs: dict[str, Any],
     ) -> list[dict[str, Any]]:
         """Ask once; the values of the output fields."""
         messages = self._chat(signature, demos, inputs, special_tokens=special_tokens(lm))
-        response_format = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema_of(signature), "strict": True}}
+        response_format = {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": schema_of(signature), "strict": True},
+        }
         options = {"response_format": response_format} if lm.supports_response_schema else {}
         response = ask(lm, messages, {**lm_kwargs, **options})
-        return [self.parse(signature, response.text or "")]
+        return [self.parse(signature, _written(response))]
 
     def parse(self, signature: type[dspy.Signature], completion: str) -> dict[str, Any]:
         """The output fields of an answer; text around the JSON object is passed over."""
         try:
             values = json.loads(completion[completion.find("{") : completion.rfind("}") + 1])
-            return {name: _type(field.annotation).validate_python(values[name]) for name, field in signature.output_fields.items()}
-        except (json.JSONDecodeError, ValidationError, KeyError, TypeError) as error:
+            json.dumps(values, ensure_ascii=False).encode()  # half a surrogate pair could not be kept
+            return {
+                name: _type(field.annotation).validate_python(values[name])
+                for name, field in signature.output_fields.items()
+            }
+        except (
+            json.JSONDecodeError,
+            UnicodeEncodeError,
+            RecursionError,
+            ValidationError,
+            KeyError,
+            TypeError,
+        ) as error:
             raise AdapterParseError(
                 adapter_name="StructuredAdapter",
                 signature=signature,
@@ -74,13 +90,19 @@ class StructuredAdapter(dspy.Adapter):
             ) from error
 
     def format_finetune_data(
-        self, signature: type[dspy.Signature], demos: list[dict[str, Any]], inputs: dict[str, Any], outputs: dict[str, Any]
+        self,
+        signature: type[dspy.Signature],
+        demos: list[dict[str, Any]],
+        inputs: dict[str, Any],
+        outputs: dict[str, Any],
     ) -> dict[str, list[Any]]:
         """The chat with its answer, as a row to train on."""
         answer = {"role": "assistant", "content": write_answer(signature, outputs)}
         return {"messages": [*self.format(signature, demos, inputs), answer]}
 
-    def _chat(self, signature: Any, demos: Any, inputs: Any, *, special_tokens: tuple[str, ...]) -> list[dict[str, Any]]:
+    def _chat(
+        self, signature: Any, demos: Any, inputs: Any, *, special_tokens: tuple[str, ...]
+    ) -> list[dict[str, Any]]:
         return render.chat(
             signature,
             demos,
@@ -115,8 +137,9 @@ class ScoreAdapter(dspy.Adapter):
         """Ask once; the answer, its probability and the mass on both answers."""
         messages = self._chat(signature, demos, inputs, special_tokens=special_tokens(lm))
         options = {**lm_kwargs, "max_tokens": 1, "temperature": 0.0, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
-        response = ask(lm, messages, options, label_ids=label_ids(lm))
-        yes, no = self._label_probabilities(lm, signature, response)
+        ids = label_ids(lm)
+        response = ask(lm, messages, options, label_ids=ids)
+        yes, no = self._label_probabilities(lm, signature, response, exact=bool(ids))
         answer = YES if yes >= no else NO
         (field,) = signature.output_fields
         return [{field: answer, "probability": yes / (yes + no), "mass": yes + no}]
@@ -127,31 +150,41 @@ class ScoreAdapter(dspy.Adapter):
         word = completion.strip().rstrip(".").lower()
         if word not in {"yes", "no"}:
             raise AdapterParseError(
-                adapter_name="ScoreAdapter", signature=signature, lm_response=completion, message="the answer is neither Yes nor No"
+                adapter_name="ScoreAdapter",
+                signature=signature,
+                lm_response=completion,
+                message="the answer is neither Yes nor No",
             )
         return {field: YES if word == "yes" else NO}
 
     def format_finetune_data(
-        self, signature: type[dspy.Signature], demos: list[dict[str, Any]], inputs: dict[str, Any], outputs: dict[str, Any]
+        self,
+        signature: type[dspy.Signature],
+        demos: list[dict[str, Any]],
+        inputs: dict[str, Any],
+        outputs: dict[str, Any],
     ) -> dict[str, list[Any]]:
         """The chat with its answer, as a row to train on."""
         (field,) = signature.output_fields
         return {"messages": [*self.format(signature, demos, inputs), {"role": "assistant", "content": outputs[field]}]}
 
-    def _chat(self, signature: Any, demos: Any, inputs: Any, *, special_tokens: tuple[str, ...]) -> list[dict[str, Any]]:
+    def _chat(
+        self, signature: Any, demos: Any, inputs: Any, *, special_tokens: tuple[str, ...]
+    ) -> list[dict[str, Any]]:
         (field,) = signature.output_fields
         return render.chat(
             signature, demos, inputs, form="", answer=lambda demo: demo[field], special_tokens=special_tokens
         )
 
-    def _label_probabilities(self, lm: Any, signature: Any, response: Response) -> tuple[float, float]:
+    def _label_probabilities(self, lm: Any, signature: Any, response: Response, *, exact: bool) -> tuple[float, float]:
+        """P(Yes), P(No); unless the LM was asked for `exact` tokens, with other spellings of the words (` yes`)."""
         if not response.logprobs:
             raise ModelError(f"{lm.model} returned no log-probabilities; judge with a model or server that does")
         probability = {YES: 0.0, NO: 0.0}
-        for token in response.logprobs[0].top:
-            for answer in probability:
-                if token.token.strip().lower() == answer.rstrip(".").lower():
-                    probability[answer] += math.exp(token.logprob)
+        for token, logprob in {entry.token: entry.logprob for entry in response.logprobs[0].top}.items():
+            word = token.strip() if exact else token.strip().capitalize()
+            if f"{word}." in probability:
+                probability[f"{word}."] += math.exp(logprob)
         if not sum(probability.values()):
             raise AdapterParseError(
                 adapter_name="ScoreAdapter",
@@ -162,10 +195,14 @@ class ScoreAdapter(dspy.Adapter):
         return probability[YES], probability[NO]
 
 
-def ask(lm: Any, messages: list[dict[str, Any]], options: Mapping[str, Any], *, label_ids: tuple[int, ...] = ()) -> Response:
+def ask(
+    lm: Any, messages: list[dict[str, Any]], options: Mapping[str, Any], *, label_ids: tuple[int, ...] = ()
+) -> Response:
     """One typed call with the LM's own defaults under `options`; counted as it was, not as it was meant."""
     _quiet_truncation_log()
-    settings = {key: value for key, value in {**lm.kwargs, **options}.items() if value is not None and key != "rollout_id"}
+    settings = {
+        key: value for key, value in {**lm.kwargs, **options}.items() if value is not None and key != "rollout_id"
+    }
     request: Request = request_from_openai_chat({"model": lm.model, "messages": messages, **settings})
     if label_ids:
         request = replace(request, config=replace(request.config, extensions={LABEL_IDS: list(label_ids)}))
@@ -184,6 +221,13 @@ def ask(lm: Any, messages: list[dict[str, Any]], options: Mapping[str, Any], *, 
     return response
 
 
+def _written(response: Response) -> str:
+    """The text of an answer; DSPy hands some JSON answers on as values and no text (`response.data`)."""
+    if response.text is None and response.data is not None:
+        return json.dumps(response.data, ensure_ascii=False)
+    return response.text or ""
+
+
 def special_tokens(lm: Any) -> tuple[str, ...]:
     """Tokens of the LM's own that text from outside must not contain, where they are known."""
     return tuple(getattr(lm.engine, "special_tokens", ()))
@@ -192,27 +236,35 @@ def special_tokens(lm: Any) -> tuple[str, ...]:
 def label_ids(lm: Any) -> tuple[int, ...]:
     """Token ids of `Yes.` and `No.`, where the LM's engine can be asked for exactly these."""
     engine = lm.engine
-    return _label_ids(engine) if getattr(engine, "scores_labels", False) else ()
+    if not getattr(engine, "scores_labels", False):
+        return ()
+    if engine not in _LABEL_IDS:
+        _LABEL_IDS[engine] = tuple(engine.answer_token_ids((YES, NO)))
+    return _LABEL_IDS[engine]
 
 
-@lru_cache(maxsize=16)
-def _label_ids(engine: Any) -> tuple[int, ...]:
-    return tuple(engine.answer_token_ids((YES, NO)))
+_LABEL_IDS: WeakKeyDictionary[Any, tuple[int, ...]] = WeakKeyDictionary()  # weak: an engine holds its weights
 
 
 @lru_cache(maxsize=256)
-def schema_of(signature: type[dspy.Signature]) -> dict[str, Any]:
+def schema_of(signature: Any) -> dict[str, Any]:
     """The JSON schema of the output fields: every field required, nothing else allowed."""
     fields: dict[str, Any] = {name: (field.annotation, ...) for name, field in signature.output_fields.items()}
-    schema = create_model("answer", **fields).model_json_schema()
+    schema: dict[str, Any] = create_model("answer", **fields).model_json_schema()
     _close(schema)
     return schema
 
 
 @lru_cache(maxsize=256)
-def form_of(signature: type[dspy.Signature]) -> str:
+def form_of(signature: Any) -> str:
     """The sentence that tells how to answer, from the output fields' types and descriptions."""
-    kinds = {"string": "text", "array": "list of short texts", "integer": "whole number", "number": "number", "boolean": "true or false"}
+    kinds = {
+        "string": "text",
+        "array": "list of short texts",
+        "integer": "whole number",
+        "number": "number",
+        "boolean": "true or false",
+    }
     lines = []
     properties = schema_of(signature)["properties"]
     for name, field in signature.output_fields.items():

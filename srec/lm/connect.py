@@ -1,17 +1,20 @@
 """One string for each language model, and one door to all of them.
 
-    local:smollm2-135m                      weights in this process: a packaged name, a folder, or a hub repository
-    vllm:http://127.0.0.1:8000/v1#MODEL     a vLLM server
-    http://127.0.0.1:1234/v1#MODEL          any other server with OpenAI's chat API
-    openai/gpt-5-mini, anthropic/..., ...   a hosted provider, as DSPy spells it
+local:smollm2-135m                      weights in this process: a packaged name, a folder, or a hub repository
+vllm:http://127.0.0.1:8000/v1#MODEL     a vLLM server
+http://127.0.0.1:1234/v1#MODEL          any other server with OpenAI's chat API
+openai/gpt-5-mini, anthropic/..., ...   a hosted provider, as DSPy spells it
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import sys
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -22,9 +25,13 @@ from dspy.lm15 import Request, Response, RouterConfig, Timeouts, UnknownModelErr
 
 from srec.errors import MissingPackage, ModelError
 from srec.lm import checkpoint
+from srec.lm.verbalizer import answer_token_ids
 
 FORMS = "local:NAME, local:FOLDER, vllm:URL#MODEL, URL#MODEL or PROVIDER/MODEL"
+FREQUENCY_PENALTY = 0.5
+"""For local models: without it, models of this size repeat themselves until an answer's bound."""
 Kind = Literal["local", "vllm", "server", "hosted"]
+MOST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +54,9 @@ def parse(model: str) -> ModelString:
     if model.startswith(("vllm:", "http://", "https://")):
         url, _, name = model.removeprefix("vllm:").partition("#")
         if not name or urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
-            raise ModelError(f"model string {model!r} needs an address and a model, as in vllm:http://127.0.0.1:8000/v1#NAME")
+            raise ModelError(
+                f"model string {model!r} needs an address and a model, as in vllm:http://127.0.0.1:8000/v1#NAME"
+            )
         kind: Kind = "vllm" if model.startswith("vllm:") else "server"
         return ModelString(kind=kind, model=name, url=url.rstrip("/"))
     provider, _, name = model.partition("/")
@@ -91,19 +100,35 @@ def connect(
         ModelError: the string, its weights or its server cannot be used; the sentence says what to do.
     """
     wanted = parse(model)
-    settings = {"max_tokens": max_tokens, "temperature": temperature, "cache": cache, "num_retries": num_retries, **options}
+    settings = {
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "cache": cache,
+        "num_retries": num_retries,
+        **options,
+    }
     if wanted.kind == "hosted":
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")  # else LiteLLM fetches a price list
-        hosted = dspy.LM(model, api_key=api_key, timeout=timeout_s, **settings) if api_key else dspy.LM(model, timeout=timeout_s, **settings)
+        hosted = (
+            dspy.LM(model, api_key=api_key, timeout=timeout_s, **settings)
+            if api_key
+            else dspy.LM(model, timeout=timeout_s, **settings)
+        )
         hosted.sees_images = images is not False
         return hosted
     if wanted.kind == "local":
         engine: Any = _local_engine(wanted.model, device=device)
+        settings.setdefault("frequency_penalty", FREQUENCY_PENALTY)
     else:
         key = api_key or os.environ.get("SREC_API_KEY") or "EMPTY"
-        served_models(wanted.url, key=key, must_have=wanted.model)
+        served_models(wanted.url, key=key, must_have=wanted.model, timeout_s=min(timeout_s, 10.0))
         engine = ServerEngine(
-            wanted, api_key=key, timeout_s=timeout_s, max_connections=max_connections, images=images is not False, weights=weights
+            wanted,
+            api_key=key,
+            timeout_s=timeout_s,
+            max_connections=max_connections,
+            images=images is not False,
+            weights=weights,
         )
     return dspy.LM(f"{wanted.kind}/{engine.identity}", engine=engine, **settings)
 
@@ -132,12 +157,20 @@ class ServerEngine:
     )
 
     def __init__(
-        self, server: ModelString, *, api_key: str, timeout_s: float, max_connections: int, images: bool, weights: str | None
+        self,
+        server: ModelString,
+        *,
+        api_key: str,
+        timeout_s: float,
+        max_connections: int,
+        images: bool,
+        weights: str | None,
     ) -> None:
         self.identity = f"{server.model}@{weights or server.url}"
         self.sees_images = images
-        self._server = server
-        provider = "vllm" if server.kind == "vllm" else "openai-chat"
+        self.scores_labels = server.kind == "vllm"
+        self._server, self._key, self._timeout_s = server, api_key, timeout_s
+        provider = "vllm" if server.kind == "vllm" else "ollama"  # whose dialect (`max_tokens`) most servers speak
         self._wire_model = f"{provider}:{server.model}"
         self._engine = LM15Engine(
             RouterConfig(
@@ -157,6 +190,30 @@ class ServerEngine:
         """Send one request; errors are DSPy's own."""
         return self._engine.complete(replace(request, model=self._wire_model))
 
+    def answer_token_ids(self, answers: Sequence[str]) -> tuple[int, ...]:
+        """Token ids by which `answers` begin, from vLLM's `/tokenize` (`srec.lm.verbalizer`).
+
+        Raises:
+            ModelError: the server does not tell.
+        """
+        return answer_token_ids(str, self._encode_answer, answers)
+
+    def _encode_answer(self, answer: str) -> list[int]:
+        """Token ids of a chat up to and with `answer`; without one, up to where the assistant begins to write."""
+        chat = [{"role": "user", "content": "?"}, *([{"role": "assistant", "content": answer}] if answer else [])]
+        asked = {
+            "model": self._server.model,
+            "messages": chat,
+            "add_generation_prompt": not answer,
+            "continue_final_message": bool(answer),
+        }
+        url = self._server.url.removesuffix("/v1") + "/tokenize"
+        answered = _http_json(url, key=self._key, timeout_s=self._timeout_s, body=asked)
+        try:
+            return [int(token) for token in answered["tokens"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{url} does not answer as vLLM does; connect without the prefix 'vllm:'") from error
+
     def close(self) -> None:
         """Close the connections."""
         self._engine.close()
@@ -168,23 +225,44 @@ def served_models(url: str, *, key: str = "EMPTY", must_have: str | None = None,
     Raises:
         ModelError: it does not answer, answers something else, or does not list `must_have`.
     """
-    asked = urllib.request.Request(f"{url}/models", headers={"Authorization": f"Bearer {key}"})  # noqa: S310 (parse() let only http and https in)
+    answered = _http_json(f"{url}/models", key=key, timeout_s=timeout_s)
     try:
-        with urllib.request.urlopen(asked, timeout=timeout_s) as answer:  # noqa: S310 (likewise)
-            listed = [str(entry["id"]) for entry in json.loads(answer.read(1 << 20))["data"]]
-    except urllib.error.HTTPError as error:
-        raise ModelError(f"the server at {url} answered {error.code} to {url}/models; check the address and SREC_API_KEY") from error
-    except (OSError, urllib.error.URLError) as error:
-        reason = getattr(error, "reason", error)
-        raise ModelError(f"no server answers at {url} ({reason}); start it, or check the address") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"what answers at {url}/models is not a server with OpenAI's API; check the address") from error
+        listed = [str(entry["id"]) for entry in answered["data"]]
+    except (KeyError, TypeError) as error:
+        raise ModelError(
+            f"what answers at {url}/models is not a server with OpenAI's API; check the address"
+        ) from error
     if must_have is not None and must_have not in listed:
-        raise ModelError(f"the server at {url} does not serve {must_have!r}; it serves: {', '.join(listed) or 'nothing'}")
+        raise ModelError(
+            f"the server at {url} does not serve {must_have!r}; it serves: {', '.join(listed) or 'nothing'}"
+        )
     return listed
 
 
+def _http_json(url: str, *, key: str, timeout_s: float, body: dict[str, Any] | None = None) -> Any:
+    """What a server answers at `url`: asked by GET, or by POST where there is a body."""
+    asked = urllib.request.Request(  # noqa: S310 (parse() let only http and https in)
+        url,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(asked, timeout=timeout_s) as answer:  # noqa: S310 (likewise)
+            return json.loads(answer.read(MOST_BYTES))
+    except urllib.error.HTTPError as error:
+        raise ModelError(f"the server answered {error.code} to {url}; check the address and SREC_API_KEY") from error
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise ModelError(f"no server answers at {url} ({reason}); start it, or check the address") from error
+    except ValueError as error:
+        raise ModelError(f"what answers at {url} is not a server with OpenAI's API; check the address") from error
+
+
 def _local_engine(name: str, *, device: str | None) -> Any:
+    if "torch" not in sys.modules:
+        # OpenMP threads that spin while they wait make two threads ten times slower than one on a busy machine.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        os.environ.setdefault("GOMP_SPINCOUNT", "0")
     try:
         from srec.lm.local import LocalEngine  # noqa: PLC0415 (torch is loaded when it is needed)
     except ImportError as error:

@@ -7,6 +7,7 @@ and lists as soon as the grammar lets it, so that the answer is short but whole.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import llguidance
@@ -16,7 +17,8 @@ import torch
 
 from srec.errors import ModelError
 
-CLOSING = ('"', '"}', '"]', '"]}', "]", "]}", "}")
+CLOSING_TEXT = ('"',)
+CLOSING_STRUCTURE = ("]", "]}", "}")
 LANDING_TOKENS_PER_FIELD = 12
 
 
@@ -26,8 +28,11 @@ class Grammar:
     def __init__(self, tokenizer: Any, *, vocabulary: int) -> None:
         self._vocabulary = vocabulary
         self._tokenizer = llguidance.hf.from_tokenizer(tokenizer, n_vocab=vocabulary)
-        ids = (tokenizer.encode(text, add_special_tokens=False) for text in CLOSING)
-        self.closing = sorted({token[0] for token in ids if len(token) == 1})
+        self._decode = tokenizer.decode
+        self._closing = {
+            inside: [token[0] for text in texts if len(token := tokenizer.encode(text, add_special_tokens=False)) == 1]
+            for inside, texts in ((True, CLOSING_TEXT), (False, CLOSING_STRUCTURE))
+        }
 
     def guide(self, response_format: dict[str, Any], *, max_tokens: int) -> Guide:
         """A guide for one answer.
@@ -36,20 +41,38 @@ class Grammar:
             ModelError: the schema cannot be enforced.
         """
         schema = response_format.get("schema", {"type": "object"})
-        grammar = llguidance.LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults={"whitespace_flexible": False})
+        grammar = llguidance.LLMatcher.grammar_from_json_schema(
+            json.dumps(schema), defaults={"whitespace_flexible": False}
+        )
         matcher = llguidance.LLMatcher(self._tokenizer, grammar)
         if matcher.is_error():
             raise ModelError(f"this JSON schema cannot be enforced while decoding: {matcher.get_error()}")
         reserve = LANDING_TOKENS_PER_FIELD * max(1, len(schema.get("properties", {})))
-        return Guide(matcher, closing=self.closing, land_after=max_tokens - reserve, vocabulary=self._vocabulary)
+        return Guide(
+            matcher,
+            closing=self._closing,
+            decode=self._decode,
+            land_after=max_tokens - reserve,
+            vocabulary=self._vocabulary,
+        )
 
 
 class Guide:
-    """The grammar state of one answer under way."""
+    """The grammar state of one answer under way; `closing` has the tokens that close a string (True) or the rest."""
 
-    def __init__(self, matcher: Any, *, closing: list[int], land_after: int, vocabulary: int) -> None:
+    def __init__(
+        self,
+        matcher: Any,
+        *,
+        closing: dict[bool, list[int]],
+        decode: Callable[[list[int]], str],
+        land_after: int,
+        vocabulary: int,
+    ) -> None:
         self._matcher = matcher
-        self._closing = torch.tensor(closing, dtype=torch.long)
+        self._closing = {inside: torch.tensor(tokens, dtype=torch.long) for inside, tokens in closing.items()}
+        self._decode = decode
+        self._inside_string = False
         self._land_after = land_after
         self._bits = np.zeros((vocabulary + 31) // 32, dtype=np.int32)
         self._vocabulary = vocabulary
@@ -61,10 +84,11 @@ class Guide:
         self._matcher.unsafe_compute_mask_ptr(self._bits.ctypes.data, self._bits.nbytes)
         bits = np.unpackbits(self._bits.view(np.uint8), bitorder="little")[: self._vocabulary]
         mask = torch.from_numpy(bits.astype(bool))
-        if self._written >= self._land_after and bool(mask[self._closing].any()):
+        tokens = self._closing[self._inside_string]
+        if self._written >= self._land_after and bool(mask[tokens].any()):
             self.landed = True
             closing = torch.zeros_like(mask)
-            closing[self._closing] = mask[self._closing]
+            closing[tokens] = mask[tokens]
             return closing
         return mask
 
@@ -72,6 +96,8 @@ class Guide:
         """Advance by the token that was chosen."""
         self._matcher.consume_token(token)
         self._written += 1
+        quotes = self._decode([token]).replace('\\"', "").count('"')
+        self._inside_string ^= quotes % 2 == 1
 
     @property
     def may_end(self) -> bool:

@@ -23,6 +23,7 @@ import transformers
 from dspy.lm15 import (
     ContextLengthError,
     ImagePart,
+    InvalidRequestError,
     Message,
     Request,
     Response,
@@ -34,10 +35,11 @@ from dspy.lm15 import (
 )
 from PIL import Image as PillowImage
 
-from srec.errors import ModelError
+from srec.errors import MissingPackage, ModelError, VerbalizerError
 from srec.lm.checkpoint import Checkpoint, obtain
+from srec.lm.head import Head
 from srec.lm.prefix import Decoder, Keys, chunks, plan
-from srec.lm.verbalizer import answer_token_ids
+from srec.lm.verbalizer import NO, YES, answer_token_ids
 
 if TYPE_CHECKING:
     from srec.lm.guide import Grammar, Guide
@@ -52,7 +54,7 @@ class Job:
 
     ids: list[int]
     keys: Keys
-    images: tuple[str, ...]
+    features: tuple[torch.Tensor, ...]  # of each image in order, [positions, hidden]
     config: Any
     future: Future[Response]
     guide: Guide | None = None
@@ -75,7 +77,17 @@ class LocalEngine:
 
     supports_response_schema = True
     supported_params = frozenset(
-        {"max_tokens", "temperature", "top_p", "stop", "seed", "logprobs", "top_logprobs", "response_format"}
+        {
+            "max_tokens",
+            "temperature",
+            "top_p",
+            "stop",
+            "seed",
+            "frequency_penalty",
+            "logprobs",
+            "top_logprobs",
+            "response_format",
+        }
     )
     scores_labels = True
 
@@ -84,6 +96,7 @@ class LocalEngine:
         checkpoint: Checkpoint,
         *,
         device: str | None = None,
+        dtype: torch.dtype | None = None,
         max_rows: int = 32,
         max_positions: int = 16_384,
         gather_s: float = 0.01,
@@ -92,22 +105,26 @@ class LocalEngine:
         self.identity = checkpoint.identity
         self._checkpoint = checkpoint
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._dtype = torch.bfloat16 if _fast_bfloat16(self._device) else torch.float32
+        self._dtype = dtype or (torch.bfloat16 if _fast_bfloat16(self._device) else torch.float32)
         self._max_rows, self._max_positions, self._gather_s = max_rows, max_positions, gather_s
         self._load()
         self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._grammar: Grammar | None = None
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of queue, worker and grammar
+        self._eyes = threading.Lock()  # of the features kept
 
     def _load(self) -> None:
-        config = transformers.AutoConfig.from_pretrained(self._checkpoint.folder)
+        try:
+            config = transformers.AutoConfig.from_pretrained(self._checkpoint.folder)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{self._checkpoint.folder} cannot be loaded: {error}") from error
         self.sees_images = hasattr(config, "vision_config")
         if "mrope_section" in str(config.to_dict()):
             raise ModelError(
-                f"{self._checkpoint.name}: its image positions (M-RoPE) are not supported in process; serve it with vLLM and "
-                "connect by 'vllm:<url>#<model>'"
+                f"{self._checkpoint.name}: its image positions (M-RoPE) are not supported in process; "
+                "serve it with vLLM and connect by 'vllm:<url>#<model>'"
             )
         kind = transformers.AutoModelForImageTextToText if self.sees_images else transformers.AutoModelForCausalLM
         try:
@@ -120,7 +137,8 @@ class LocalEngine:
         self._processor = _processor(self._checkpoint, model.config) if self.sees_images else None
         self._model = model
         self._embed = model.get_input_embeddings()
-        self._decoder = Decoder(model.get_decoder(), model.get_output_embeddings())
+        head = Head(model.get_output_embeddings(), config.get_text_config(), fine=self._answers_if_distinct())
+        self._decoder = Decoder(model.get_decoder(), head)
         self._image_token = getattr(config, "image_token_id", None)
         stops = model.generation_config.eos_token_id
         self._stops = {self.tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])} - {None}
@@ -141,6 +159,13 @@ class LocalEngine:
         """Token ids by which `answers` begin (`srec.lm.verbalizer`)."""
         return answer_token_ids(lambda: self._render([{"role": "user", "content": "?"}]), self._encode, answers)
 
+    def _answers_if_distinct(self) -> tuple[int, ...]:
+        """Token ids of Yes and No; none for a model that cannot judge but may do all else."""
+        try:
+            return self.answer_token_ids((YES, NO))
+        except VerbalizerError:
+            return ()
+
     def dump_state(self) -> dict[str, Any]:
         """What identifies the engine in a saved program."""
         return {"name": self._checkpoint.name, "folder": str(self._checkpoint.folder)}
@@ -157,37 +182,40 @@ class LocalEngine:
 
         Raises:
             ContextLengthError: prompt and answer do not fit the model's context.
-            UnsupportedFeatureError: the request has an image and the model cannot see, or asks for something else it lacks.
+            UnsupportedFeatureError: the request has an image and the model cannot see, or another part it cannot take.
+            InvalidRequestError: an image cannot be read.
         """
         job = self._job(request)
         with self._lock:
-            if self._worker is None or not self._worker.is_alive():
+            if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name=f"srec {self.identity}", daemon=True)
                 self._worker.start()
-        self._queue.put(job)
+            self._queue.put(job)
         return job.future.result()
 
     def close(self) -> None:
-        """Stop the worker after the requests that wait."""
-        self._queue.put(None)
+        """Stop the worker after the requests that wait; a later request starts another."""
+        with self._lock:
+            if self._worker is not None:
+                self._queue.put(None)
+                self._worker.join()
+                self._worker = None
 
     def _job(self, request: Request) -> Job:
         chat, images = self._chat(request)
-        digests = tuple(sha256(data).hexdigest() for data in images)
-        with self._lock:
-            missing = {d: data for d, data in zip(digests, images, strict=True) if d not in self._features}
         rendered = self._render(chat)
-        if images:
-            ids = self._see(rendered, digests, images, missing)
-        else:
-            ids = self._encode(rendered)
+        pictures = [_opened(data) for data in images]
+        ids = self._encode_with(rendered, pictures) if images else self._encode(rendered)
         config = request.config
-        if len(ids) + (config.max_tokens or 1) > self._context:
+        most = config.max_tokens or DEFAULT_MAX_TOKENS
+        if len(ids) + most > self._context:
             raise ContextLengthError(
-                f"prompt of {len(ids)} tokens and answer of {config.max_tokens} exceed the context of {self._context}; "
+                f"prompt of {len(ids)} tokens and answer of {most} exceed the context of {self._context}; "
                 "shorten descriptions, or use a smaller window"
             )
-        job = Job(ids, self._keys(ids, digests), digests, config, Future())
+        digests = [sha256(data).hexdigest() for data in images]
+        features = tuple(self._see(digest, picture) for digest, picture in zip(digests, pictures, strict=True))
+        job = Job(ids, self._keys(ids, digests, features), features, config, Future())
         if config.response_format is not None:
             job.guide = self._grammar_once().guide(config.response_format, max_tokens=job.max_tokens)
         if config.temperature:
@@ -201,7 +229,9 @@ class LocalEngine:
         chat: list[dict[str, Any]] = []
         if request.system is not None:
             chat.append({"role": "system", "content": self._content(_parts(request.system), images)})
-        chat.extend({"role": message.role, "content": self._content(message.parts, images)} for message in request.messages)
+        chat.extend(
+            {"role": message.role, "content": self._content(message.parts, images)} for message in request.messages
+        )
         if images and not self.sees_images:
             raise UnsupportedFeatureError(f"{self.identity} cannot see images; send text only", feature="image")
         return chat, images
@@ -215,7 +245,9 @@ class LocalEngine:
                 images.append(b64decode(part.data))
                 content.append({"type": "image"})
             else:
-                raise UnsupportedFeatureError(f"{self.identity} takes text and embedded images only, not {type(part).__name__}")
+                raise UnsupportedFeatureError(
+                    f"{self.identity} takes text and embedded images only, not {type(part).__name__}"
+                )
         return content if self.sees_images else "".join(block.get("text", "") for block in content)
 
     def _render(self, chat: list[dict[str, Any]]) -> str:
@@ -227,39 +259,55 @@ class LocalEngine:
     def _encode(self, rendered: str) -> list[int]:
         return list(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
-    def _see(self, rendered: str, digests: tuple[str, ...], images: list[bytes], missing: dict[str, bytes]) -> list[int]:
-        """Token ids with the images' places filled in; features of images not seen before are computed and kept."""
+    def _encode_with(self, rendered: str, pictures: list[PillowImage.Image]) -> list[int]:
+        """Token ids with as many image tokens for each picture as the model has features of it."""
         assert self._processor is not None
-        pictures = [PillowImage.open(io.BytesIO(data)).convert("RGB") for data in images]
         inputs = self._processor(text=rendered, images=pictures, add_special_tokens=False, return_tensors="pt")
-        for digest, data in missing.items():
-            picture = PillowImage.open(io.BytesIO(data)).convert("RGB")
-            alone = self._processor.image_processor(picture, return_tensors="pt")
-            pixels = {key: value.to(self._device) for key, value in alone.items() if isinstance(value, torch.Tensor)}
-            pixels["pixel_values"] = pixels["pixel_values"].to(self._dtype)
-            with torch.inference_mode():
-                features = self._model.get_image_features(**pixels)
-            features = getattr(features, "pooler_output", features)
-            features = torch.cat(tuple(features)) if isinstance(features, (list, tuple)) else features
-            with self._lock:
-                self._features[digest] = features.reshape(-1, features.shape[-1])
-                while len(self._features) > 4 * self._max_rows + len(digests):
-                    self._features.popitem(last=False)
         return [int(i) for i in inputs["input_ids"][0]]
 
-    def _keys(self, ids: list[int], digests: tuple[str, ...]) -> Keys:
-        """Token ids, and for the places of images a number of their own, so that only equal images count as shared."""
-        if not digests:
-            return tuple(ids)
-        mark = -1 - int(sha256("".join(digests).encode()).hexdigest()[:15], 16)
-        first = ids.index(self._image_token) if self._image_token in ids else len(ids)
-        return tuple(mark if i == first else token for i, token in enumerate(ids))
+    def _see(self, digest: str, picture: PillowImage.Image) -> torch.Tensor:
+        """Features [positions, hidden] of one picture, computed once as long as they are kept."""
+        with self._eyes:
+            if digest not in self._features:
+                self._features[digest] = self._look(picture)
+            self._features.move_to_end(digest)
+            kept = self._features[digest]
+            while len(self._features) > 1 and sum(map(len, self._features.values())) > self._max_positions:
+                self._features.popitem(last=False)
+        return kept
+
+    def _look(self, picture: PillowImage.Image) -> torch.Tensor:
+        assert self._processor is not None
+        inputs = self._processor.image_processor(picture, return_tensors="pt")
+        pixels = {key: value.to(self._device) for key, value in inputs.items() if isinstance(value, torch.Tensor)}
+        pixels["pixel_values"] = pixels["pixel_values"].to(self._dtype)
+        with torch.inference_mode():
+            features = self._model.get_image_features(**pixels)
+        features = getattr(features, "pooler_output", features)
+        features = torch.cat(tuple(features)) if isinstance(features, (list, tuple)) else features
+        return features.reshape(-1, features.shape[-1])  # several crops of one picture follow each other
+
+    def _keys(self, ids: list[int], digests: Sequence[str], features: Sequence[torch.Tensor]) -> Keys:
+        """Token ids, and in the places of an image a number of its own, so that only equal images count as shared."""
+        places = [i for i, token in enumerate(ids) if token == self._image_token] if digests else []
+        marks = [_mark(digest) for digest, seen in zip(digests, features, strict=True) for _ in range(len(seen))]
+        if len(places) != len(marks):
+            raise InvalidRequestError(
+                f"{self.identity} has {len(places)} places for {len(marks)} image features; serve it with vLLM and "
+                "connect by 'vllm:<url>#<model>'"
+            )
+        keys = list(ids)
+        for place, mark in zip(places, marks, strict=True):
+            keys[place] = mark
+        return tuple(keys)
 
     def _grammar_once(self) -> Grammar:
         with self._lock:
             if self._grammar is None:
-                from srec.lm.guide import Grammar  # noqa: PLC0415 (llguidance is read when an answer first has a schema)
-
+                try:
+                    from srec.lm.guide import Grammar  # noqa: PLC0415 (llguidance is read when an answer first has a schema)
+                except ImportError as error:
+                    raise MissingPackage(error.name or "llguidance", extra="local") from error
                 self._grammar = Grammar(self.tokenizer, vocabulary=self._vocabulary)
             return self._grammar
 
@@ -309,10 +357,9 @@ class LocalEngine:
         """Input embeddings [positions, hidden] with image features in their places."""
         ids = torch.tensor(job.ids, device=self._device)
         embeddings = self._embed(ids)
-        if job.images:
-            features = torch.cat([self._features[digest] for digest in job.images])
+        if job.features:
             embeddings = embeddings.clone()
-            embeddings[ids == self._image_token] = features.to(embeddings.dtype)
+            embeddings[ids == self._image_token] = torch.cat(job.features).to(embeddings.dtype)
         return embeddings
 
     def _decode(self, rows: list[Job], batch: Any) -> None:
@@ -339,9 +386,12 @@ class LocalEngine:
         if any(job.config.logprobs is not None for job in rows):
             logprobs = logits.log_softmax(-1)
         for i, job in enumerate(rows):
+            if job.config.frequency_penalty and job.written:
+                written, times = torch.tensor(job.written).unique(return_counts=True)
+                logits[i][written] -= job.config.frequency_penalty * times
             if job.guide is not None:
                 logits[i].masked_fill_(~job.guide.allowed(), -torch.inf)
-        chosen = logits.argmax(-1).tolist()
+        chosen: list[int] = logits.argmax(-1).tolist()
         for i, job in enumerate(rows):
             if job.generator is not None:
                 chosen[i] = _sample(logits[i], job.config, job.generator)
@@ -398,6 +448,20 @@ def _processor(checkpoint: Checkpoint, config: Any) -> Any:
         raise ModelError(f"{checkpoint.folder}: no processor for its {config.model_type} images: {error}") from error
 
 
+def _opened(data: bytes) -> PillowImage.Image:
+    try:
+        return PillowImage.open(io.BytesIO(data)).convert("RGB")
+    except (OSError, PillowImage.DecompressionBombError) as error:
+        raise InvalidRequestError(
+            f"an image of the request cannot be read ({error}); take it in by srec.data first"
+        ) from error
+
+
+def _mark(digest: str) -> int:
+    """A negative number for an image, where token ids are never negative."""
+    return -1 - int(digest[:15], 16)
+
+
 def _parts(system: str | Sequence[Any]) -> Sequence[Any]:
     return [TextPart(system)] if isinstance(system, str) else system
 
@@ -414,4 +478,3 @@ def _sample(logits: torch.Tensor, config: Any, generator: torch.Generator) -> in
         outside = ordered.cumsum(-1) - ordered >= config.top_p
         probabilities = torch.zeros_like(probabilities).scatter(0, index, ordered.masked_fill(outside, 0.0))
     return int(torch.multinomial(probabilities, 1, generator=generator))
-

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from srec.lm import attention
+
 Keys = tuple[int, ...]
 """What identifies each position of a prompt: a token id, or a negative number for a piece of a certain image."""
 
@@ -95,13 +97,14 @@ class Decoder:
         self._head = head
         self._prefixes = PrefixCache(positions=positions_kept)
         self.config = decoder.config
+        self._attends_to_shared = attention.install(decoder)
 
     def prefix(self, keys: Keys, embeddings: torch.Tensor) -> Any:
         """The cache of the prefix `keys` with `embeddings` [positions, hidden], computed as far as it is not kept."""
         known, cache = self._prefixes.longest(keys)
+        cache = cache if cache is not None else DynamicCache(config=self.config)
         if known == len(keys):
             return cache
-        cache = cache if cache is not None else DynamicCache(config=self.config)
         self._decoder(inputs_embeds=embeddings[None, known:], past_key_values=cache, use_cache=True)
         self._prefixes.keep(keys, copy.deepcopy(cache))
         return cache
@@ -109,7 +112,8 @@ class Decoder:
     def start(self, prefix: Any, shared: int, own: Sequence[torch.Tensor]) -> Batch:
         """Compute the own parts `own` (each [positions, hidden]) as one batch on top of a prefix of `shared` positions.
 
-        Own parts are padded on the left, between the prefix and themselves, so that all end at the same column.
+        Own parts are padded on the left, between the prefix and themselves, so that all end at the same column. Where
+        the model's attention allows it (`srec.lm.attention`) the prefix stands once for all rows, else it is repeated.
         """
         rows, longest = len(own), max(len(part) for part in own)
         device, dtype = own[0].device, own[0].dtype
@@ -119,10 +123,13 @@ class Decoder:
             embeddings[row, longest - len(part) :] = part
             mask[row, longest - len(part) :] = 1
         positions = shared + (mask.cumsum(-1) - 1).clamp(min=0)
-        seen = torch.cat([torch.ones(rows, shared, device=device, dtype=torch.long), mask], dim=1)
-        if rows > 1:
+        if rows > 1 and self._attends_to_shared and attention.fits(self.config, shared=shared, own=longest):
+            layers = [(layer.keys[0], layer.values[0]) for layer in prefix.layers]
+            batch = Batch(cache=DynamicCache(config=self.config), prefix=layers, seen=mask, position=positions[:, -1])
+        else:
             prefix.batch_repeat_interleave(rows)
-        batch = Batch(cache=prefix, seen=seen, position=positions[:, -1])
+            seen = torch.cat([mask.new_ones(rows, shared), mask], dim=1)
+            batch = Batch(cache=prefix, prefix=None, seen=seen, position=positions[:, -1])
         batch.logits = self._forward(batch, embeddings, positions)
         return batch
 
@@ -140,15 +147,22 @@ class Decoder:
             position_ids=positions,
             past_key_values=batch.cache,
             use_cache=True,
+            **({} if batch.prefix is None else {"prefix": batch.prefix}),
         ).last_hidden_state
         return self._head(hidden[:, -1]).float()
 
 
 class Batch:
-    """Rows under way: their cache, which positions each sees [rows, positions], its last position, its next logits."""
+    """Rows under way: their cache, which positions each sees [rows, positions], its last position, its next logits.
 
-    def __init__(self, *, cache: Any, seen: torch.Tensor, position: torch.Tensor) -> None:
+    With a `prefix` that all rows share, cache and positions are those of the own parts only.
+    """
+
+    def __init__(
+        self, *, cache: Any, prefix: attention.Prefix | None, seen: torch.Tensor, position: torch.Tensor
+    ) -> None:
         self.cache = cache
+        self.prefix = prefix
         self.seen = seen
         self.position = position
         self.logits = torch.empty(0)
@@ -161,7 +175,7 @@ class Batch:
 
 
 def chunks(group: Group, lengths: Sequence[int], *, most_rows: int, most_positions: int) -> Iterator[tuple[int, ...]]:
-    """Cut a group's members into batches of like length with at most `most_rows` rows and `most_positions` positions."""
+    """Cut a group's members into batches of like length, at most `most_rows` rows and `most_positions` positions."""
     members = sorted(group.members, key=lambda i: (lengths[i], i))
     batch: list[int] = []
     for i in members:

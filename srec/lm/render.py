@@ -10,6 +10,7 @@ Values are cleaned on the way in; pictures travel as parts of their own and neve
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from inspect import cleandoc
 from typing import Any
@@ -20,6 +21,7 @@ from pydantic import TypeAdapter
 from srec.text import clean
 
 Content = list[dict[str, Any]]
+SAVED_PICTURE = re.compile(r"data:image/[\w.+-]+;base64,[A-Za-z0-9+/=]+")
 
 
 def label(field_name: str) -> str:
@@ -52,19 +54,35 @@ def _fields(signature: type[dspy.Signature], values: Mapping[str, Any], tokens: 
     blocks: Content = []
     for name in signature.input_fields:
         value = values.get(name)
-        if value is None or value == [] or value == "":
+        if isinstance(value, str) and signature.input_fields[name].annotation is dspy.Image:
+            value = _saved_picture(value)
+        if value is None or (isinstance(value, (str, list, tuple)) and not value):
             continue
-        heading = f"### {label(name)}\n"
+        heading, end = _frame(signature, name)
         if isinstance(value, dspy.Image):
-            blocks += [_text(heading), _picture(value), _text("\n\n")]
-        elif isinstance(value, list) and all(isinstance(one, dspy.Image) for one in value):
-            blocks += [_text(heading), *map(_picture, value), _text("\n\n")]
+            blocks += [_text(heading), _picture(value), _text(end)]
+        elif isinstance(value, (list, tuple)) and all(isinstance(one, dspy.Image) for one in value):
+            blocks += [_text(heading), *map(_picture, value), _text(end)]
         else:
-            blocks.append(_text(f"{heading}{_written(value, tokens)}\n\n"))
+            blocks.append(_text(f"{heading}{_written(value, tokens)}{end}"))
     merged = _merge(blocks)
-    if merged:
-        merged[-1] = _text(merged[-1]["text"].rstrip()) if merged[-1]["type"] == "text" else merged[-1]
+    if not merged:
+        return ""
+    if merged[-1]["type"] == "text":
+        merged[-1] = _text(merged[-1]["text"].rstrip())
     return merged[0]["text"] if len(merged) == 1 and merged[0]["type"] == "text" else merged
+
+
+def _saved_picture(text: str) -> dspy.Image | None:
+    """The picture of a demo that was saved and loaded, which DSPy leaves as text; an address is not followed."""
+    found = SAVED_PICTURE.search(text)
+    return dspy.Image(found[0]) if found else None
+
+
+def _frame(signature: Any, name: str) -> tuple[str, str]:
+    """What stands before and after a field: a heading and a blank line, or a space where its `desc` is empty."""
+    bare = (signature.input_fields[name].json_schema_extra or {}).get("desc") == ""
+    return ("", " ") if bare else (f"### {label(name)}\n", "\n\n")
 
 
 def _written(value: Any, tokens: Sequence[str]) -> str:

@@ -15,8 +15,9 @@ def answer_token_ids(
 ) -> tuple[int, ...]:
     """The first token of each answer in the place where a model writes it.
 
-    `render` gives a chat up to where the assistant begins to write, `encode` turns rendered text into token ids. Looking
-    an answer up alone can give another token than after the template's last one (`Yes` and `▁Yes`), so it is not done.
+    `render` gives a chat up to where the assistant begins to write, `encode` turns rendered text into token ids.
+    Looking an answer up alone can give another token than after the template's last one (`Yes` and `▁Yes`), so it is
+    not done.
 
     Raises:
         VerbalizerError: two answers begin with the same token, or an answer changes the tokens before it.
@@ -27,8 +28,13 @@ def answer_token_ids(
     for answer in answers:
         whole = encode(opening + answer)
         if whole[: len(before)] != before or len(whole) == len(before):
-            raise VerbalizerError(f"answer {answer!r} melts into the chat template's last token; this model cannot be scored by one token")
+            raise VerbalizerError(
+                f"answer {answer!r} melts into the chat template's last token; this model cannot be scored by one token"
+            )
         ids.append(whole[len(before)])
     if len(set(ids)) < len(ids):
-        raise VerbalizerError(f"answers {list(answers)} share their first token in this tokenizer; this model cannot be scored by one token")
+        raise VerbalizerError(
+            f"answers {list(answers)} share their first token in this tokenizer; "
+            "this model cannot be scored by one token"
+        )
     return tuple(ids)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dspy
 
-from srec.lm.adapters import BlindModelWarning, StructuredAdapter, picture
+from srec.lm.adapters import StructuredAdapter, picture
 from srec.lm.connect import sees
-from srec.lm.usage import record
 from srec.stages.kept import kept, lm_of, predict
+from srec.stages.sight import in_sight
 from srec.stages.signatures import AnswerVisualQuestion, FuseItem
-from srec.stages.wording import attribute_lines, chosen_attributes, headline, parts
+from srec.stages.wording import attribute_lines, chosen_attributes, headline, parts, phrases
+from srec.text import clean
 from srec.types import Fact, FactSource, Item, ItemDescription
 
 NOT_VISIBLE = "not visible"
@@ -77,6 +77,13 @@ class ItemFusion(dspy.Module):
         """What decides the results beside the prompts."""
         return {"questions": self.questions, "attributes": self.attributes}
 
+    def __call__(self, item: Item) -> ItemDescription:
+        """Describe one item; a picture that the LM cannot see is counted, also where the result is kept."""
+        if item.image is not None:
+            in_sight(item.image, lm_of(self.answer_question))
+        description: ItemDescription = super().__call__(item=item)
+        return description
+
     @kept(returns=ItemDescription)
     def forward(self, item: Item) -> ItemDescription:
         """Describe one item."""
@@ -95,32 +102,31 @@ class ItemFusion(dspy.Module):
             item_id=item.item_id,
             text=f"{headline(item, only=self.attributes)}. {fused.description}",
             facts=self._facts(item, seen),
-            contradictions=tuple(fused.contradictions),
+            contradictions=phrases(fused.contradictions),
             seen=bool(seen),
         )
 
     def _look(self, item: Item) -> dict[str, str]:
         """What the picture shows, by aspect; empty without a picture or without sight."""
-        if item.image is None:
-            return {}
-        lm = lm_of(self.answer_question)
-        if not sees(lm):
-            record(unseen_images=1)
-            warnings.warn(f"{lm.model} cannot see: pictures are passed over, and counted", BlindModelWarning, stacklevel=2)
+        if item.image is None or not sees(lm_of(self.answer_question)):
             return {}
         shown = picture(item.image)
         answers = {
-            question.aspect: predict(self.answer_question, StructuredAdapter(), picture=shown, question=question.text).answer
+            question.aspect: predict(
+                self.answer_question, StructuredAdapter(), picture=shown, question=question.text
+            ).answer
             for question in self.questions
         }
-        return {aspect: answer for aspect, answer in answers.items() if answer and answer.lower().rstrip(".") != NOT_VISIBLE}
+        said = {aspect: clean(answer).strip(" .\"'") for aspect, answer in answers.items()}
+        return {aspect: answer for aspect, answer in said.items() if answer and answer.lower() != NOT_VISIBLE}
 
     def _facts(self, item: Item, seen: dict[str, str]) -> tuple[Fact, ...]:
         """Attributes and answers as facts; a value that text and picture both give counts once, as of both."""
         values: dict[tuple[str, str], FactSource] = {}
         for aspect, value in chosen_attributes(item, only=self.attributes).items():
             values.update({(aspect, part): "text" for part in parts(value)})
+        told_by_text = {value.lower(): (aspect, value) for aspect, value in reversed(values)}
         for aspect, answer in seen.items():
-            told = next((key for key in values if key[1].lower() == answer.lower()), None)
+            told = told_by_text.get(answer.lower())
             values[told or (aspect, answer)] = "both" if told else "image"
         return tuple(Fact(aspect=aspect, value=value, source=source) for (aspect, value), source in values.items())

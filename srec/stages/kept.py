@@ -1,8 +1,8 @@
 """Results of stages, kept: the same stage on the same input with the same weights is asked once.
 
-    with srec.keep("runs/today"), dspy.context(lm=lm):
-        fuse(item=item)   # asks the LM
-        fuse(item=item)   # does not, now or in any later run
+with srec.keep("runs/today"), dspy.context(lm=lm):
+    fuse(item=item)   # asks the LM
+    fuse(item=item)   # does not, now or in any later run
 """
 
 from __future__ import annotations
@@ -12,20 +12,25 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from pathlib import Path
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 import dspy
+from dspy.utils.exceptions import AdapterParseError, LMError
 from pydantic import TypeAdapter
 
 from srec.digest import digest
-from srec.errors import ModelError
+from srec.errors import AnswerError, InputError, ModelError
 from srec.lm.connect import identity
 from srec.lm.usage import record
-from srec.store import Store
+from srec.store import Store, opened
 
 P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S")
+
+FAILURES = (InputError, ModelError, AnswerError, LMError, AdapterParseError)
+"""What is a failure of one result; anything else, such as a store that cannot be written or a bug, is raised."""
 
 PROMPT_FORMAT = 1
 """Raised when `srec.lm.render` writes the same values differently, so that older results are not taken for new ones."""
@@ -34,16 +39,14 @@ _store: ContextVar[Store | None] = ContextVar("srec_store", default=None)
 
 
 @contextmanager
-def keep(store: Store | str) -> Iterator[Store]:
+def keep(store: Store | str | Path) -> Iterator[Store]:
     """Keep the results of every stage called inside the block, and take from the store what it has."""
-    opened = store if isinstance(store, Store) else Store(store)
-    token = _store.set(opened)
-    try:
-        yield opened
-    finally:
-        _store.reset(token)
-        if opened is not store:
-            opened.close()
+    with opened(store) as kept_in:
+        token = _store.set(kept_in)
+        try:
+            yield kept_in
+        finally:
+            _store.reset(token)
 
 
 def lm_of(predictor: dspy.Predict) -> Any:
@@ -54,7 +57,9 @@ def lm_of(predictor: dspy.Predict) -> Any:
     """
     lm = predictor.lm or dspy.settings.lm
     if lm is None:
-        raise ModelError("no LM to ask; write `with dspy.context(lm=srec.connect(...)):` around the call, or pass lm= to the stage")
+        raise ModelError(
+            "no LM to ask; write `with dspy.context(lm=srec.connect(...)):` around the call, or pass lm= to the stage"
+        )
     return lm
 
 
@@ -67,12 +72,11 @@ def predict(predictor: dspy.Predict, adapter: dspy.Adapter, **inputs: Any) -> An
 
 def state_of(stage: Any) -> dict[str, Any]:
     """What decides a stage's prompts: its options, and of each predictor instructions, fields, demos and LM."""
-    predictors = {name: value for name, value in vars(stage).items() if isinstance(value, dspy.Predict)}
     return {
         "format": PROMPT_FORMAT,
         "stage": f"{type(stage).__module__}.{type(stage).__qualname__}",
         "options": stage.options(),
-        "predictors": {name: _predictor_state(predictor) for name, predictor in predictors.items()},
+        "predictors": {name: _predictor_state(predictor) for name, predictor in stage.named_predictors()},
     }
 
 
@@ -99,7 +103,7 @@ class Kept(Generic[S, P, T]):
     """A stage's method whose results are kept; `stage.method.key(...)` is the key of one result."""
 
     def __init__(self, method: Callable[Concatenate[S, P], T], returns: Any) -> None:
-        functools.update_wrapper(self, method)
+        functools.update_wrapper(cast("Any", self), method)
         self._method = method
         self._adapter: TypeAdapter[T] = TypeAdapter(returns)
         self._signature = inspect.signature(method)
@@ -116,7 +120,9 @@ class Kept(Generic[S, P, T]):
 class BoundKept(Generic[P, T]):
     """A kept method of one stage."""
 
-    def __init__(self, stage: Any, method: Callable[..., T], adapter: TypeAdapter[T], signature: inspect.Signature) -> None:
+    def __init__(
+        self, stage: Any, method: Callable[..., T], adapter: TypeAdapter[T], signature: inspect.Signature
+    ) -> None:
         self._stage, self._method, self._adapter, self._signature = stage, method, adapter, signature
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:

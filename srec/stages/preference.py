@@ -11,7 +11,7 @@ from srec.errors import InputError
 from srec.lm.adapters import StructuredAdapter
 from srec.stages.kept import kept, predict
 from srec.stages.signatures import SummarizePreference
-from srec.stages.wording import event_lines, preference_text
+from srec.stages.wording import event_lines, phrases, preference_text
 from srec.types import History, ItemDescription, PreferenceSummary, Window, windows
 
 
@@ -45,7 +45,7 @@ class TemporalPreference(dspy.Module):
     def forward(
         self, history: History, descriptions: Mapping[str, ItemDescription] | None = None
     ) -> list[PreferenceSummary]:
-        """One summary for each window, oldest first; an event's item is shown by its description, else by its headline."""
+        """One summary for each window, oldest first; an event's item is shown by its description or its headline."""
         summaries: list[PreferenceSummary] = []
         for window in windows(history, size=self.window, step=self.step):
             previous = summaries[-1] if summaries else None
@@ -66,4 +66,4 @@ class TemporalPreference(dspy.Module):
     @kept(returns=dict[str, str | tuple[str, ...]])
     def _summarize(self, previous: str, lines: tuple[str, ...]) -> dict[str, Any]:
         said = predict(self.summarize, StructuredAdapter(), previous_summary=previous, events=list(lines))
-        return {"text": said.summary, **{name: tuple(said[name]) for name in ("stable", "rising", "fading")}}
+        return {"text": said.summary, **{name: phrases(said[name]) for name in ("stable", "rising", "fading")}}

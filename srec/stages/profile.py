@@ -11,7 +11,7 @@ from srec.errors import InputError
 from srec.lm.adapters import StructuredAdapter
 from srec.stages.kept import kept, predict
 from srec.stages.signatures import ProfileUser
-from srec.stages.wording import preference_text
+from srec.stages.wording import phrases, preference_text
 from srec.types import PreferenceSummary, UserProfile
 
 
@@ -48,4 +48,4 @@ class UserProfiling(dspy.Module):
     @kept(returns=dict[str, str | tuple[str, ...]])
     def _describe(self, summaries: tuple[str, ...]) -> dict[str, Any]:
         said = predict(self.describe, StructuredAdapter(), summaries=list(summaries))
-        return {"text": said.profile, "traits": tuple(said.traits)}
+        return {"text": said.profile, "traits": phrases(said.traits)}

@@ -6,25 +6,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import dspy
-from dspy.utils.exceptions import AdapterParseError, LMError
 
-from srec.errors import InputError, SrecError
+from srec.errors import InputError
 from srec.lm.adapters import ScoreAdapter, StructuredAdapter, picture
-from srec.lm.connect import sees
 from srec.lm.usage import record
 from srec.parallel import parallel
-from srec.stages.kept import kept, lm_of, predict
+from srec.stages.kept import FAILURES, kept, lm_of, predict
+from srec.stages.sight import in_sight
 from srec.stages.signatures import DeduceNext, JudgeItem, JudgeReasonedItem, ReasonAboutItem, ReasonAboutUser
 from srec.stages.wording import described, preference_text, profile_text
+from srec.text import clean
 from srec.types import Image, Item, ItemDescription, PreferenceSummary, Score, UserProfile
 
 Reasoning = Literal["user", "candidate", "none"]
 View = Literal["description", "image", "both"]
-FAILURES = (SrecError, LMError, AdapterParseError)
+ERROR_CHARS = 300
 
 
 class CoTScoring(dspy.Module):
-    """`UserProfile, PreferenceSummary, candidates -> list[Score]`: P(Yes) / (P(Yes) + P(No)) of each candidate, in order.
+    """`UserProfile, PreferenceSummary, candidates -> list[Score]`: P(Yes) / (P(Yes) + P(No)) of each, in order.
 
     A prompt puts what is shared by a user's candidates first and the candidate last, so that an engine or server with a
     prefix cache computes it once.
@@ -54,7 +54,9 @@ class CoTScoring(dspy.Module):
         self.reasoning = reasoning
         self.view = view
         self.workers = workers
-        self.reason = dspy.Predict(ReasonAboutItem if reasoning == "candidate" else ReasonAboutUser, max_tokens=max_tokens)
+        self.reason = dspy.Predict(
+            ReasonAboutItem if reasoning == "candidate" else ReasonAboutUser, max_tokens=max_tokens
+        )
         judge = {"user": JudgeItem, "candidate": JudgeReasonedItem, "none": DeduceNext}[reasoning]
         self.judge = dspy.Predict(judge)
         if lm is not None:
@@ -72,46 +74,52 @@ class CoTScoring(dspy.Module):
         descriptions: Mapping[str, ItemDescription] | None = None,
     ) -> list[Score]:
         """One score for each candidate, in order; what could not be computed is a score of None that says why."""
+        lm_of(self.judge)
         who, wants = profile_text(profile), preference_text(preference)
         thought = self._reason(who, wants, "", None) if self.reasoning == "user" else ""
 
         def score(item: Item) -> Score:
             text, shown = self._shown(item, descriptions or {})
             try:
-                return self._score(profile.user_id, who, wants, thought, item.item_id, text, shown)
+                return self._score(
+                    user_id=profile.user_id,
+                    who=who,
+                    wants=wants,
+                    thought=thought,
+                    item_id=item.item_id,
+                    text=text,
+                    shown=shown,
+                )
             except FAILURES as error:
                 record(failures=1)
-                return Score(item_id=item.item_id, value=None, error=str(error) or type(error).__name__)
+                return Score(item_id=item.item_id, value=None, error=_sentence(error))
 
         return parallel(score, candidates, workers=self.workers)
 
     def _shown(self, item: Item, descriptions: Mapping[str, ItemDescription]) -> tuple[str, Image | None]:
         """What stands for a candidate in the prompt: text, picture, or both."""
         text = described(item, descriptions)
-        if self.view == "description" or item.image is None:
-            return text, None
-        if not sees(lm_of(self.judge)):
-            record(unseen_images=1)
-            return text, None
-        return ("" if self.view == "image" else text), item.image
+        image = in_sight(item.image, lm_of(self.judge)) if self.view != "description" else None
+        return ("" if image is not None and self.view == "image" else text), image
 
     @kept(returns=Score)
     def _score(
-        self, user_id: str, who: str, wants: str, thought: str, item_id: str, text: str, shown: Image | None
+        self, *, user_id: str, who: str, wants: str, thought: str, item_id: str, text: str, shown: Image | None
     ) -> Score:
         if self.reasoning == "candidate":
             thought = self._reason(who, wants, text, shown)
-        answer = predict(self.judge, ScoreAdapter(), **self._question(user_id, who, wants, thought, text, shown))
+        question = self._question(user_id=user_id, who=who, wants=wants, thought=thought, text=text, shown=shown)
+        answer = predict(self.judge, ScoreAdapter(), **question)
         return Score(item_id=item_id, value=answer.probability, mass=answer.mass, reason=thought)
 
     def _question(
-        self, user_id: str, who: str, wants: str, thought: str, text: str, shown: Image | None
+        self, *, user_id: str, who: str, wants: str, thought: str, text: str, shown: Image | None
     ) -> dict[str, Any]:
         image = picture(shown) if shown is not None else None
         if self.reasoning == "none":
             history = (
-                f"The user_{user_id} is {who} and based on the previous multimodal interaction history, his preferences are "
-                f"summarized as: {wants} Whether user_{user_id} will like the target item"
+                f"The user_{user_id} is {who} and based on the previous multimodal interaction history, his "
+                f"preferences are summarized as: {wants} Whether user_{user_id} will like the target item"
             )
             return {"history": history, "picture": image, "item": f"{text} next?".lstrip()}
         return {"profile": who, "preference": wants, "reasoning": thought, "target_picture": image, "target_item": text}
@@ -123,6 +131,12 @@ class CoTScoring(dspy.Module):
             about_item = {"target_picture": picture(shown) if shown is not None else None, "target_item": text}
         thought = predict(self.reason, StructuredAdapter(), profile=who, preference=wants, **about_item)
         return str(thought.reasoning)
+
+
+def _sentence(error: Exception) -> str:
+    """What an error says first, safe to print; DSPy adds the whole answer and more below."""
+    first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return clean(first, max_chars=ERROR_CHARS)
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -12,7 +12,14 @@ SHORT_VALUES = 5
 BOOKKEEPING = ("_id", "_url", "_source", "_path")
 """Columns that end so are a catalogue's bookkeeping, not traits of the item."""
 
-UNITS = (("year", 31_557_600), ("month", 2_629_800), ("week", 604_800), ("day", 86_400), ("hour", 3_600), ("minute", 60))
+UNITS = (
+    ("year", 31_557_600),
+    ("month", 2_629_800),
+    ("week", 604_800),
+    ("day", 86_400),
+    ("hour", 3_600),
+    ("minute", 60),
+)
 
 
 def attribute_lines(item: Item, *, only: Sequence[str] | None = None) -> list[str]:
@@ -64,6 +71,11 @@ def gap(seconds: int) -> str:
             count = seconds // length
             return f"{count} {unit}{'s' if count > 1 else ''} later"
     return "at once"
+
+
+def phrases(said: Sequence[str]) -> tuple[str, ...]:
+    """What an LM listed, cleaned, without blanks and repetitions."""
+    return tuple(dict.fromkeys(phrase for entry in said if (phrase := clean(entry).strip(" .,;"))))
 
 
 def preference_text(summary: PreferenceSummary) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from srec.evaluate.metrics import (
+from srec.evaluation.metrics import (
     Interval,
     Labelled,
     Placement,
@@ -19,12 +19,12 @@ from srec.evaluate.metrics import (
     label,
     measure,
 )
-from srec.evaluate.report import RankerReport
+from srec.evaluation.report import RankerReport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from srec.evaluate.rankers import Ranker
+    from srec.evaluation.rankers import Ranker
     from srec.lm.usage import Usage
     from srec.types import Case, Score
 

@@ -3,7 +3,7 @@
 import pytest
 
 from srec.errors import CandidateError
-from srec.evaluate.trec import read_run, write_run
+from srec.evaluation.trec import read_run, write_run
 from srec.types import Case, History, Item, Score
 
 

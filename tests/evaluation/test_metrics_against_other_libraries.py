@@ -14,7 +14,7 @@ import ranx
 from ir_measures import RR, R, nDCG
 from scipy.stats import mannwhitneyu
 
-from srec.evaluate.metrics import auc, mrr_at, ndcg_at, pooled_auc, recall_at
+from srec.evaluation.metrics import auc, mrr_at, ndcg_at, pooled_auc, recall_at
 from srec.types import Score
 
 RANKINGS = 1000

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -15,16 +16,20 @@ import dspy
 
 from srec import bulk
 from srec.errors import InputError
-from srec.evaluate.rankers import BASELINES, Baseline, Ranker
-from srec.evaluate.report import RankerReport, Report
-from srec.evaluate.tally import Tally
-from srec.evaluate.trec import RunFile, read_run, write_run
+from srec.evaluation.rankers import BASELINES, Baseline, Ranker
+from srec.evaluation.report import RankerReport, Report
+from srec.evaluation.tally import Tally
+from srec.evaluation.trec import RunFile, read_run, write_run
 from srec.lm.usage import count_usage
-from srec.types import Case, Score
+from srec.recommender import MLLMSRec
+from srec.stages.fusion import ItemFusion
+from srec.stages.kept import keep
+from srec.types import Case, Item, Score
 
 if TYPE_CHECKING:
     from srec.data.cases import CaseSet
     from srec.data.folder import Dataset
+    from srec.data.interactions import Interactions
     from srec.store import Store
 
 Entry = str | Ranker | Baseline
@@ -66,7 +71,7 @@ def evaluate(
     >>> evaluate(cases, {"of a month": RecentPopularity(days=30), "theirs": "run:their.run"})  # doctest: +SKIP
     """
     started = time.perf_counter()
-    named, cuts = _named(rankers, store=store), _cuts(ks)
+    named, cuts = _named(rankers), _cuts(ks)
     if not len(cases):
         raise InputError("there is no case to evaluate; the case set's `skipped` says why")
     if runs_folder is not None:
@@ -74,7 +79,7 @@ def evaluate(
     rows: dict[str, RankerReport] = {}
     for name, ranker in named.items():
         tally = Tally(ks=cuts)
-        with dspy.context(lm=lm) if lm is not None else nullcontext(), count_usage() as usage:
+        with _asking(lm), _keeping(store, ranker), count_usage() as usage:
             ranked = _ranked(ranker, cases, tally, name=name, seed=seed, workers=workers, progress=progress)
             if runs_folder is None:
                 deque(ranked, maxlen=0)
@@ -101,13 +106,30 @@ def evaluate(
     )
 
 
-def _named(given: Rankers, *, store: Store | str | Path | None) -> dict[str, Ranker | Baseline]:
+@contextmanager
+def _asking(lm: dspy.LM | None) -> Iterator[None]:
+    """DSPy's context for many calls: with `lm`, and without its record of every prompt, which would grow without bound."""
+    given = {"lm": lm} if lm is not None else {}
+    with dspy.context(disable_history=True, trace=None, **given):
+        yield
+
+
+@contextmanager
+def _keeping(store: Store | str | Path | None, ranker: Ranker | Baseline) -> Iterator[None]:
+    """Results of the program's stages are kept in `store`, or until it has ranked."""
+    with ExitStack() as stack:
+        if isinstance(ranker, MLLMSRec):
+            stack.enter_context(keep(store or stack.enter_context(TemporaryDirectory(prefix="srec-"))))
+        yield
+
+
+def _named(given: Rankers) -> dict[str, Ranker | Baseline]:
     """Each ranker by its name in the report; a plain list names them by what they are."""
     if isinstance(given, Mapping):
-        named = {name: _resolved(entry, store=store)[1] for name, entry in given.items()}
+        named = {name: _resolved(entry)[1] for name, entry in given.items()}
     else:
         entries = [given] if isinstance(given, (str, Baseline)) or callable(given) else list(given)
-        pairs = [_resolved(entry, store=store) for entry in entries]
+        pairs = [_resolved(entry) for entry in entries]
         named = dict(pairs)
         if len(named) < len(pairs):
             twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
@@ -117,20 +139,20 @@ def _named(given: Rankers, *, store: Store | str | Path | None) -> dict[str, Ran
     return named
 
 
-def _resolved(entry: Entry, *, store: Store | str | Path | None) -> tuple[str, Ranker | Baseline]:
+def _resolved(entry: Entry) -> tuple[str, Ranker | Baseline]:
     """The ranker that `entry` means, and a name for it."""
     if isinstance(entry, str):
         if entry in BASELINES:
             return entry, BASELINES[entry]
         if entry == "program":
-            from srec.recommender import MLLMSRec  # noqa: PLC0415  the program and its LM side, for those who ask for it
-
-            return entry, MLLMSRec(store=store)
+            return entry, MLLMSRec()
         if not entry.startswith("run:"):
             raise InputError(f"ranker {entry!r} is not known; give {NAMES}")
         entry = read_run(entry.removeprefix("run:"))
     if isinstance(entry, RunFile):
         return entry.name, entry
+    if isinstance(entry, MLLMSRec):
+        return "program", entry
     if not (callable(entry) or isinstance(entry, Baseline)):
         raise InputError(f"{entry!r} is no ranker; give {NAMES}")
     return getattr(entry, "__name__", type(entry).__name__), entry
@@ -155,9 +177,12 @@ def _ranked(
 ) -> Iterator[tuple[str, Sequence[Score]]]:
     """The scores of every case, by case id, once `tally` has counted them."""
     threads = 1 if isinstance(ranker, Baseline) else workers
+    if isinstance(ranker, MLLMSRec):
+        with tally.running():
+            _describe(ranker, cases, workers=workers, progress=progress)
     for fold in cases.folds:
         with tally.running():
-            rank = ranker.fit(fold.train, items=cases.items, seed=seed) if isinstance(ranker, Baseline) else ranker
+            rank = _fitted(ranker, fold.train, items=cases.items, seed=seed)
         outcomes = bulk.run(
             partial(tally.ask, rank),
             cases.of(fold),
@@ -171,6 +196,27 @@ def _ranked(
                 case, scores = outcome.input, _fitting(outcome, name=name)
                 tally.count(case, scores)
                 yield case.case_id, scores
+
+
+def _fitted(ranker: Ranker | Baseline, train: Interactions, *, items: Mapping[str, Item], seed: int) -> Ranker:
+    """The ranker to ask: a baseline once it is fitted, the scores of a program's recommendations, or `ranker` itself."""
+    if isinstance(ranker, Baseline):
+        return ranker.fit(train, items=items, seed=seed)
+    if isinstance(ranker, MLLMSRec):
+        return lambda case: ranker(case).scores
+    return ranker
+
+
+def _describe(program: MLLMSRec, cases: CaseSet, *, workers: int, progress: bool | None) -> None:
+    """Fuse the items of all cases, each once and many at a time; what fails is tried again where it is needed."""
+    if isinstance(program.fusion, ItemFusion):
+        items = {
+            item.item_id: None
+            for case in cases
+            for item in (*(event.item for event in program.read(case.history).events), *case.candidates)
+        }
+        wanted = (cases.items[item_id] for item_id in items)
+        bulk.run(program.fusion, wanted, workers=workers, label="describe items", total=len(items), progress=progress).finish()
 
 
 def _fitting(outcome: bulk.Outcome[Case, Sequence[Score]], *, name: str) -> Sequence[Score]:

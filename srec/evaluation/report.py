@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from srec.evaluate.metrics import Interval
+    from srec.evaluation.metrics import Interval
 
 SHOWN_K = 10
 WIDTH = 100  # columns of the plain text, wherever it is printed

@@ -6,8 +6,8 @@ import math
 
 from rich.console import Console
 
-from srec.evaluate.metrics import Interval
-from srec.evaluate.report import RankerReport, Report
+from srec.evaluation.metrics import Interval
+from srec.evaluation.report import RankerReport, Report
 
 
 def row(value=0.25, **changes):

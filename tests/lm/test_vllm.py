@@ -1,0 +1,157 @@
+"""A real vLLM server on this machine's processor, held against the local engine."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import dspy
+import pytest
+from dspy.utils.exceptions import LMInvalidRequestError
+
+from srec.errors import ModelError
+from srec.lm.adapters import ScoreAdapter, StructuredAdapter
+from srec.lm.checkpoint import obtain
+from srec.lm.connect import connect
+
+pytestmark = [pytest.mark.server, pytest.mark.model]
+
+NAME = "smollm2"
+READY_WITHIN_S = 240
+PYTHON = Path(os.environ.get("SREC_VLLM_PYTHON") or Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python")
+
+
+class Judge(dspy.Signature):
+    """Say whether the user would like the candidate."""
+
+    profile: str = dspy.InputField()
+    candidate: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
+class Describe(dspy.Signature):
+    """Describe the item in a few words."""
+
+    title: str = dspy.InputField()
+    year: int = dspy.OutputField()
+    animated: bool = dspy.OutputField()
+
+
+@pytest.fixture(scope="session")
+def vllm_url(smollm2, tmp_path_factory):
+    """The address of a vLLM server with SmolLM2; its whole process group ends with the session."""
+    if not PYTHON.is_file():
+        pytest.skip(f"no python with vLLM at {PYTHON}; run `make test`, or set SREC_VLLM_PYTHON")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("vllm")
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [PYTHON, "-m", "vllm.entrypoints.openai.api_server", *arguments(port)],
+            cwd=folder,
+            env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_until_ready(server, port, folder / "log")
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        stop(server)
+
+
+def arguments(port):
+    model = str(obtain("smollm2-135m").folder)
+    options = {
+        "model": model,
+        "served-model-name": NAME,
+        "host": "127.0.0.1",
+        "port": port,
+        "max-model-len": 1024,
+        "max-num-seqs": 16,
+        "gpu-memory-utilization": 0.3,  # the share of this machine's memory, where there is no GPU
+    }
+    return ["--enforce-eager", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
+
+
+def wait_until_ready(server, port, log):
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            pytest.fail(
+                f"vLLM ended with {server.returncode}; its log ends:\n{log.read_text(errors='replace')[-3000:]}"
+            )
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.5)
+    pytest.fail(f"vLLM is not ready after {READY_WITHIN_S} s; its log ends:\n{log.read_text(errors='replace')[-3000:]}")
+
+
+def stop(server):
+    for kind, patience_s in ((signal.SIGTERM, 20), (signal.SIGKILL, 20)):
+        try:
+            os.killpg(server.pid, kind)
+            server.wait(timeout=patience_s)
+        except ProcessLookupError:
+            break
+        except subprocess.TimeoutExpired:
+            continue
+
+
+@pytest.fixture(scope="session")
+def served(vllm_url):
+    return connect(f"vllm:{vllm_url}#{NAME}", num_retries=0, max_tokens=64)
+
+
+def judged(lm, rows):
+    def ask(row):
+        with dspy.context(lm=lm, adapter=ScoreAdapter(), disable_history=True, trace=None):
+            return dspy.Predict(Judge)(**row)
+
+    with ThreadPoolExecutor(len(rows)) as pool:
+        return list(pool.map(ask, rows))
+
+
+def test_a_structured_question_is_answered_as_its_schema_says(served):
+    with dspy.context(lm=served, adapter=StructuredAdapter(), disable_history=True, trace=None):
+        answer = dspy.Predict(Describe)(title="Toy Story (1995), a computer-animated film")
+    assert isinstance(answer.year, int)
+    assert isinstance(answer.animated, bool)
+
+
+def test_the_server_and_the_local_engine_name_the_same_tokens(served, smollm2):
+    answers = ("Yes.", "No.")
+    assert served.engine.answer_token_ids(answers) == smollm2.engine.answer_token_ids(answers)
+
+
+def test_probabilities_agree_with_the_local_engine(served, smollm2):
+    kinds = ("an animated film", "a horror film", "a garden hose", "a war film", "red shoes")
+    rows = [
+        {"profile": f"likes {like}", "candidate": kind}
+        for like in ("quiet animated films for children", "horror and war, nothing else")
+        for kind in kinds
+    ]
+    there, here = judged(served, rows), judged(smollm2, rows)
+    assert [a.probability for a in there] == pytest.approx([a.probability for a in here], abs=0.03)
+    assert [a.mass for a in there] == pytest.approx([a.mass for a in here], rel=0.5)
+    assert len({a.probability for a in there}) > 3
+
+
+def test_a_model_that_is_not_served_is_named(vllm_url):
+    with pytest.raises(ModelError, match=rf"does not serve 'other'; it serves: {NAME}"):
+        connect(f"vllm:{vllm_url}#other")
+
+
+def test_a_prompt_beyond_the_context_is_an_error_that_dspy_knows(served):
+    with pytest.raises(LMInvalidRequestError, match="maximum context length is 1024"):
+        served("word " * 3000)

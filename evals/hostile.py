@@ -46,11 +46,11 @@ class Hostile:
     """One hostile input: what is done to the folder or the server, what is typed, and the proof that no harm came."""
 
     name: str
-    spoil: Spoil = lambda folder: None
+    spoil: Spoil = lambda _: None
     typed: tuple[str, ...] = EVALUATE
     mode: str = "answers"
     delay_s: float = 0.0
-    proof: Proof = lambda prompts, said: ""
+    proof: Proof = lambda *_: ""
 
 
 def edit(name: str, old: str, new: str) -> Spoil:
@@ -175,10 +175,10 @@ def tried(one: Hostile, *, store: Path | None = None) -> bool:
 
 def sentence(output: str, proof: str) -> str:
     """The reason of the first failed item, else the counted problem, else the last that srec said; cut to a line."""
-    failed = re.search(r"^ +[\d,]+ x .*", output, re.MULTILINE)
+    failed = re.search(r"^ +[\d,]+ x .*?(?=^\S*[\d,]+ LM calls)", output, re.MULTILINE | re.DOTALL)
     counted = COUNTED.search(output)
     if failed:
-        said = failed[0].strip()
+        said = " ".join(failed[0].split())
     elif counted:
         said = output[counted.start() :].splitlines()[0]
     else:
@@ -198,9 +198,9 @@ def write_shop(folder: Path) -> None:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[bool]:
-    """A disk of 128 kB, where this user may mount one."""
+    """A disk of 512 kB, where this user may mount one."""
     folder.mkdir()
-    mount = ("mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder))
+    mount = ("mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder))
     mounted = os.geteuid() == 0 and shutil.which("mount") is not None
     mounted = mounted and subprocess.run(mount, capture_output=True, check=False).returncode == 0
     try:

@@ -22,8 +22,9 @@ def main() -> None:
     history = data.history(user_id)
     candidates = unseen(data, user_id, candidates="uniform:5", seed=0)
 
-    # The four stages in their usual form. Only the last 6 events are read, which bounds the calls for this user.
-    program = srec.MLLMSRec(preference=srec.TemporalPreference(window=3, step=3), recent=6)
+    # Only the last 6 events are read, which bounds the calls for this user.
+    short = srec.ItemFusion(max_tokens=64)  # bounds of answers keep a small machine quick
+    program = srec.MLLMSRec(fusion=short, preference=srec.TemporalPreference(window=3, step=3), recent=6)
 
     # Results are kept in a folder: run it again on the same one, and nothing is asked twice.
     lm = srec.connect(MODEL)

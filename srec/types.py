@@ -69,7 +69,9 @@ class History:
     def __post_init__(self) -> None:
         keys = [(event.at, event.item.item_id) for event in self.events]
         if keys != sorted(keys):
-            raise InputError(f"history of user {self.user_id!r} is not ordered by (time, item id); sort its events first")
+            raise InputError(
+                f"history of user {self.user_id!r} is not ordered by (time, item id); sort its events first"
+            )
 
     def __len__(self) -> int:
         return len(self.events)
@@ -115,7 +117,9 @@ def windows(history: History, *, size: int, step: int) -> Iterator[Window]:
     [(0, 4), (2, 6), (4, 7)]
     """
     if not 1 <= step <= size:
-        raise InputError(f"windows need 1 <= step <= size, got size={size} and step={step}; a larger step would skip events")
+        raise InputError(
+            f"windows need 1 <= step <= size, got size={size} and step={step}; a larger step would skip events"
+        )
     for start in range(0, len(history), step):
         yield Window(user_id=history.user_id, start=start, events=history.events[start : start + size])
         if start + size >= len(history):
@@ -184,7 +188,9 @@ class Score:
 
     def __post_init__(self) -> None:
         if self.value is not None and not math.isfinite(self.value):
-            raise InputError(f"score of item {self.item_id!r} is {self.value}; give a finite number, or None for 'not scored'")
+            raise InputError(
+                f"score of item {self.item_id!r} is {self.value}; give a finite number, or None for 'not scored'"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +230,8 @@ class Case:
         until = self.history.until
         if until is not None and until >= self.at:
             raise LeakageError(
-                f"case of user {self.user_id!r}: history reaches {until}, target is at {self.at}; cut with history.before({self.at})"
+                f"case of user {self.user_id!r}: history reaches {until}, target is at {self.at}; "
+                f"cut with history.before({self.at})"
             )
         if not self.target_ids:
             raise CandidateError(f"case {self.case_id}: no target; a case needs at least one")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "examples"
-LAST_WORDS = {
+LINES = {
     "bring_your_own_data.py": "left out: interactions.csv, line 50: item 'cup99' is not among the items",
     "custom_pipeline.py": "The pipeline once more: 0 LM calls, 5 results from the store.",
     "rank_one_user.py": "Ranked 5 toys with ",
@@ -15,7 +15,7 @@ TIMEOUT_S = 300
 
 
 @pytest.mark.model
-@pytest.mark.parametrize(("name", "line"), LAST_WORDS.items(), ids=LAST_WORDS)
+@pytest.mark.parametrize(("name", "line"), LINES.items(), ids=LINES)
 def test_an_example_runs_and_prints_what_it_is_about(name, line, smollm2, tmp_path):
     ran = subprocess.run(
         [sys.executable, FOLDER / name],
@@ -31,9 +31,9 @@ def test_an_example_runs_and_prints_what_it_is_about(name, line, smollm2, tmp_pa
 
 
 def test_every_example_is_run():
-    assert sorted(path.name for path in FOLDER.glob("*.py")) == sorted(LAST_WORDS)
+    assert sorted(path.name for path in FOLDER.glob("*.py")) == sorted(LINES)
 
 
-@pytest.mark.parametrize("name", LAST_WORDS)
+@pytest.mark.parametrize("name", LINES)
 def test_an_example_fits_a_screen_or_two(name):
     assert len((FOLDER / name).read_text("utf-8").splitlines()) <= 60

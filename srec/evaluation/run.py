@@ -108,7 +108,7 @@ def evaluate(
 
 @contextmanager
 def _asking(lm: dspy.LM | None) -> Iterator[None]:
-    """DSPy's context for many calls: with `lm`, and without its record of every prompt, which would grow without bound."""
+    """DSPy's context for many calls: with `lm`, and without its record of prompts, which would grow without bound."""
     given = {"lm": lm} if lm is not None else {}
     with dspy.context(disable_history=True, trace=None, **given):
         yield
@@ -199,7 +199,7 @@ def _ranked(
 
 
 def _fitted(ranker: Ranker | Baseline, train: Interactions, *, items: Mapping[str, Item], seed: int) -> Ranker:
-    """The ranker to ask: a baseline once it is fitted, the scores of a program's recommendations, or `ranker` itself."""
+    """The ranker to ask: a baseline once fitted, the scores of a program's recommendations, or `ranker` itself."""
     if isinstance(ranker, Baseline):
         return ranker.fit(train, items=items, seed=seed)
     if isinstance(ranker, MLLMSRec):
@@ -216,7 +216,9 @@ def _describe(program: MLLMSRec, cases: CaseSet, *, workers: int, progress: bool
             for item in (*(event.item for event in program.read(case.history).events), *case.candidates)
         }
         wanted = (cases.items[item_id] for item_id in items)
-        bulk.run(program.fusion, wanted, workers=workers, label="describe items", total=len(items), progress=progress).finish()
+        bulk.run(
+            program.fusion, wanted, workers=workers, label="describe items", total=len(items), progress=progress
+        ).finish()
 
 
 def _fitting(outcome: bulk.Outcome[Case, Sequence[Score]], *, name: str) -> Sequence[Score]:

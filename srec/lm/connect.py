@@ -263,11 +263,12 @@ def _local_engine(name: str, *, device: str | None) -> Any:
         # OpenMP threads that spin while they wait make two threads ten times slower than one on a busy machine.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    weights = checkpoint.obtain(name)
     try:
         from srec.lm.local import LocalEngine  # noqa: PLC0415 (torch is loaded when it is needed)
     except ImportError as error:
         raise MissingPackage(error.name or "torch", extra="local") from error
-    return LocalEngine(checkpoint.obtain(name), device=device)
+    return LocalEngine(weights, device=device)
 
 
 def _is_provider(model: str) -> bool:

@@ -11,7 +11,17 @@ from scipy.stats import mannwhitneyu
 
 from srec.errors import InputError
 from srec.evaluation import metrics
-from srec.evaluation.metrics import Placement, PooledScores, auc, bootstrap, label, mrr_at, ndcg_at, pooled_auc, recall_at
+from srec.evaluation.metrics import (
+    Placement,
+    PooledScores,
+    auc,
+    bootstrap,
+    label,
+    mrr_at,
+    ndcg_at,
+    pooled_auc,
+    recall_at,
+)
 from srec.types import Score
 
 

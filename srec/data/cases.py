@@ -278,8 +278,11 @@ def _filed(
 def _warn_of_leak(fold: Fold) -> None:
     times = np.sort(fold.train.at)
     later = 1 - np.searchsorted(times, [spec.at for spec in fold.specs]).mean() / max(1, len(times))
+    if later <= 0:
+        return
+    share = f"{later:.1%}"
     warnings.warn(
-        f"leave-last-out: of the events that rankers may be fitted on, {later:.0%} are later than the case, being "
+        f"leave-last-out: of the events that rankers may be fitted on, {share} are later than the case, being "
         "other users' future; protocol='global-time' has none of those",
         LeakWarning,
         stacklevel=3,

@@ -89,6 +89,8 @@ def normalize_image(raw: bytes, *, limits: Limits = DEFAULT) -> Image:
         raise ImageError(
             f"the image is none of {', '.join(FORMATS)}, or is broken; convert it", cause="no image format"
         ) from None
+    except Pillow.DecompressionBombError as error:  # Pillow's own bound, met before ours
+        raise ImageError(f"the image has too many pixels ({error}); shrink it", cause="too many pixels") from error
     except BROKEN as error:
         raise ImageError(
             f"the image is broken ({type(error).__name__}: {error}); replace it", cause="broken image"

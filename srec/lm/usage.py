@@ -25,26 +25,11 @@ class Usage:
     failures: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def add(
-        self,
-        *,
-        lm_calls: int = 0,
-        cache_hits: int = 0,
-        prompt_tokens: int = 0,
-        output_tokens: int = 0,
-        truncated: int = 0,
-        unseen_images: int = 0,
-        failures: int = 0,
-    ) -> None:
-        """Add to the counts."""
+    def add(self, **counts: int) -> None:
+        """Add to the counts that are named."""
         with self._lock:
-            self.lm_calls += lm_calls
-            self.cache_hits += cache_hits
-            self.prompt_tokens += prompt_tokens
-            self.output_tokens += output_tokens
-            self.truncated += truncated
-            self.unseen_images += unseen_images
-            self.failures += failures
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
 
 
 _open: ContextVar[tuple[Usage, ...]] = ContextVar("srec_usage", default=())
@@ -61,24 +46,7 @@ def count_usage() -> Iterator[Usage]:
         _open.reset(token)
 
 
-def record(
-    *,
-    lm_calls: int = 0,
-    cache_hits: int = 0,
-    prompt_tokens: int = 0,
-    output_tokens: int = 0,
-    truncated: int = 0,
-    unseen_images: int = 0,
-    failures: int = 0,
-) -> None:
-    """Add to every open count."""
+def record(**counts: int) -> None:
+    """Add to the named counts of every open block."""
     for usage in _open.get():
-        usage.add(
-            lm_calls=lm_calls,
-            cache_hits=cache_hits,
-            prompt_tokens=prompt_tokens,
-            output_tokens=output_tokens,
-            truncated=truncated,
-            unseen_images=unseen_images,
-            failures=failures,
-        )
+        usage.add(**counts)

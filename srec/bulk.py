@@ -1,6 +1,7 @@
 """Any stage over many inputs: resumable, bounded in memory, with progress, failures as values.
 
-    outcomes = bulk.run(describe, items, key=describe.key, returns=ItemDescription, store="runs/shop")
+    fusion = srec.ItemFusion(lm=lm)
+    outcomes = bulk.run(fusion, items, key=fusion.key, returns=srec.ItemDescription, store="runs/shop")
     for outcome in outcomes:
         print(outcome.error or outcome.value.text)
     print(outcomes.summary)

@@ -146,21 +146,19 @@ def describe(
     """Describe every item from its picture and text. What is in the store is not asked again; failures are."""
     from itertools import islice  # noqa: PLC0415
 
-    from srec import ItemFusion, bulk, count_usage  # noqa: PLC0415
+    from srec import ItemDescription, ItemFusion, bulk, count_usage  # noqa: PLC0415
 
     source, out = _load(data, strict=strict), show.console(json_to)
     lm = _connect(model, out, connections=workers)
     fusion = ItemFusion(attributes=_listed(attributes), lm=lm)
-    kept: Any = ItemFusion.forward.__get__(fusion)  # `fusion.forward` without DSPy's warning of it
     inputs = islice(source.items.values(), limit)
     total = min(limit or len(source.items), len(source.items))
     with count_usage() as usage, _quietly():
         outcomes = bulk.run(
             fusion,
             inputs,
-            key=kept.key,
-            encode=kept.encode,
-            decode=kept.decode,
+            key=fusion.key,
+            returns=ItemDescription,
             store=_store(store, source),
             workers=workers,
             label="describe",
@@ -278,7 +276,7 @@ def evaluate(
     step: Step = 5,
     reasoning: Reasoning = "user",
     view: View = "description",
-    store: Annotated[Path | None, typer.Option("--store", help="Keep the program's results in this folder.")] = None,
+    store: StoreFolder = None,
     workers: Workers = 16,
     json_to: Json = None,
     runs: Annotated[Path | None, typer.Option(help="Write the rankings here, in TREC's format.")] = None,
@@ -300,8 +298,9 @@ def evaluate(
     if write_candidates is not None:
         chosen.write(write_candidates)
     lm = _connect(model, out, connections=workers) if "program" in names else None
+    kept_in = _store(store, source) if "program" in names else None
     entries: dict[str, Any] = {name: program if name == "program" else name for name in names}
-    report = run(chosen, entries, seed=seed, workers=workers, lm=lm, store=store, runs_folder=runs)
+    report = run(chosen, entries, seed=seed, workers=workers, lm=lm, store=kept_in, runs_folder=runs)
     _tell_rejected(source)
     _print_report(report, out)
     show.write_json(report.to_json(), json_to)

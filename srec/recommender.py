@@ -77,7 +77,7 @@ class MLLMSRec(dspy.Module):
         profiling: Profiling | None = None,
         scoring: Scoring | None = None,
         recent: int | None = 50,
-        workers: int = 32,
+        workers: int = 16,
         lm: Any = None,
     ) -> None:
         super().__init__()

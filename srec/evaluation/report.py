@@ -29,7 +29,8 @@ class RankerReport:
 
     `metrics_untied` leaves out the cases whose target is tied in time; it is empty where none is, or all are.
     `unscored` counts candidates, `unscored_cases` the cases they are in, `reasons` why, each with an example in
-    `examples`. `seconds` is the wall time in which the ranker was fitted or asked, not that of building cases.
+    `examples`. `failures` counts what failed on the way (a description, a score), each time anew. `seconds` is the wall
+    time in which the ranker was fitted or asked, not that of building cases.
     """
 
     metrics: Mapping[str, Interval]
@@ -44,6 +45,7 @@ class RankerReport:
     output_tokens: int
     truncated: int
     unseen_images: int
+    failures: int
     seconds: float
 
 
@@ -193,6 +195,11 @@ def _notes_on_rankers(rankers: Mapping[str, RankerReport]) -> Iterator[str]:
             yield f"{name}: {row.unscored:,} candidates in {row.unscored_cases:,} cases were not scored: {_told(row)}"
         if row.unseen_images:
             yield f"{name}: the model could not see {row.unseen_images:,} images; it was given their text only."
+        if row.failures:
+            yield (
+                f"{name}: {row.failures:,} results failed; an item whose fusion failed is shown by title and "
+                "attributes. Run `srec describe` on the same store to see the reasons."
+            )
         if row.truncated:
             yield f"{name}: {row.truncated:,} answers were cut off at the token limit."
 

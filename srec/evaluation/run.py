@@ -23,7 +23,7 @@ from srec.evaluation.trec import RunFile, read_run, write_run
 from srec.lm.usage import count_usage
 from srec.recommender import MLLMSRec
 from srec.stages.fusion import ItemFusion
-from srec.stages.kept import keep
+from srec.stages.kept import is_keeping, keep
 from srec.types import Case, Item, Score
 
 if TYPE_CHECKING:
@@ -116,10 +116,12 @@ def _asking(lm: dspy.LM | None) -> Iterator[None]:
 
 @contextmanager
 def _keeping(store: Store | str | Path | None, ranker: Ranker | Baseline) -> Iterator[None]:
-    """Results of the program's stages are kept in `store`, or until it has ranked."""
+    """Results of stages are kept in `store`, else where the caller keeps them, else until a program has ranked."""
     with ExitStack() as stack:
-        if isinstance(ranker, MLLMSRec):
-            stack.enter_context(keep(store or stack.enter_context(TemporaryDirectory(prefix="srec-"))))
+        if store is not None:
+            stack.enter_context(keep(store))
+        elif isinstance(ranker, MLLMSRec) and not is_keeping():
+            stack.enter_context(keep(stack.enter_context(TemporaryDirectory(prefix="srec-"))))
         yield
 
 

@@ -115,6 +115,7 @@ class Tally:
             prompt_tokens=usage.prompt_tokens,
             output_tokens=usage.output_tokens,
             truncated=usage.truncated,
+            failures=usage.failures,
             unseen_images=usage.unseen_images,
             seconds=self._clock.seconds,
         )

@@ -114,7 +114,7 @@ def digest_of(folder: Path) -> str:
     """SHA-256 over names and bytes of the files that decide what a model says: weights, configuration, tokenizer."""
     total = sha256()
     for path in sorted(folder.iterdir()):
-        if path.suffix not in {".safetensors", ".json", ".jinja", ".model", ".txt"} or not path.is_file():
+        if path.suffix not in {".safetensors", ".bin", ".json", ".jinja", ".model", ".txt"} or not path.is_file():
             continue
         total.update(path.name.encode() + b"\0")
         with path.open("rb") as file:

@@ -3,7 +3,7 @@
 local:smollm2-135m                      weights in this process: a packaged name, a folder, or a hub repository
 vllm:http://127.0.0.1:8000/v1#MODEL     a vLLM server
 http://127.0.0.1:1234/v1#MODEL          any other server with OpenAI's chat API
-openai/gpt-5-mini, anthropic/..., ...   a hosted provider, as DSPy spells it
+openai/gpt-4o-mini, anthropic/..., ...  a hosted provider, as DSPy spells it
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import dspy
 from dspy.clients.engines.lm15_engine import LM15Engine
 from dspy.lm15 import Request, Response, RouterConfig, Timeouts, UnknownModelError
+from dspy.utils.exceptions import LMConfigurationError
 
 from srec.errors import MissingPackage, ModelError
 from srec.lm import checkpoint
@@ -109,22 +110,25 @@ def connect(
     }
     if wanted.kind == "hosted":
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")  # else LiteLLM fetches a price list
-        hosted = (
-            dspy.LM(model, api_key=api_key, timeout=timeout_s, **settings)
-            if api_key
-            else dspy.LM(model, timeout=timeout_s, **settings)
-        )
+        key = {"api_key": api_key} if api_key else {}
+        try:
+            hosted = dspy.LM(model, timeout=timeout_s, **key, **settings)
+        except LMConfigurationError as error:
+            raise ModelError(
+                f"{model} takes no temperature of 0 and writes before it answers; choose one that does not reason, "
+                "since scores are read from its first token"
+            ) from error
         hosted.sees_images = images is not False
         return hosted
     if wanted.kind == "local":
         engine: Any = _local_engine(wanted.model, device=device)
         settings.setdefault("frequency_penalty", FREQUENCY_PENALTY)
     else:
-        key = api_key or os.environ.get("SREC_API_KEY") or "EMPTY"
-        served_models(wanted.url, key=key, must_have=wanted.model, timeout_s=min(timeout_s, 10.0))
+        server_key = api_key or os.environ.get("SREC_API_KEY") or "EMPTY"
+        served_models(wanted.url, key=server_key, must_have=wanted.model, timeout_s=min(timeout_s, 10.0))
         engine = ServerEngine(
             wanted,
-            api_key=key,
+            api_key=server_key,
             timeout_s=timeout_s,
             max_connections=max_connections,
             images=images is not False,

@@ -34,6 +34,7 @@ from dspy.lm15 import (
     Usage,
 )
 from PIL import Image as PillowImage
+from safetensors import SafetensorError
 
 from srec.errors import MissingPackage, ModelError, VerbalizerError
 from srec.lm.checkpoint import Checkpoint, obtain
@@ -98,7 +99,7 @@ class LocalEngine:
         device: str | None = None,
         dtype: torch.dtype | None = None,
         max_rows: int = 32,
-        max_positions: int = 16_384,
+        max_positions: int = 65_536,
         gather_s: float = 0.01,
     ) -> None:
         transformers.utils.logging.disable_progress_bar()
@@ -130,7 +131,7 @@ class LocalEngine:
         try:
             model = kind.from_pretrained(self._checkpoint.folder, dtype=self._dtype).to(self._device).eval()
             self.tokenizer = transformers.AutoTokenizer.from_pretrained(self._checkpoint.folder)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"{self._checkpoint.folder} cannot be loaded: {error}") from error
         if self.tokenizer.chat_template is None:
             raise ModelError(f"{self._checkpoint.folder} has no chat template; use an instruction-tuned model")
@@ -320,9 +321,7 @@ class LocalEngine:
                 with torch.inference_mode():
                     self._answer(jobs)
             except Exception as error:  # noqa: BLE001 (whatever breaks here belongs to the callers that wait)
-                for job in jobs:
-                    if not job.future.done():
-                        job.future.set_exception(error)
+                _fail(jobs, error)
             if stop:
                 return
 
@@ -351,7 +350,10 @@ class LocalEngine:
                 cache = self._decoder.prefix(keys[members[0]][: group.shared], shared_embeddings)
                 rows = [jobs[i] for i in members]
                 own = [self._embeddings(job)[group.shared :] for job in rows]
-                self._decode(rows, self._decoder.start(cache, group.shared, own))
+                try:
+                    self._decode(rows, self._decoder.start(cache, group.shared, own))
+                except (RuntimeError, MemoryError) as error:  # no memory for this batch says nothing of the next one
+                    _fail(rows, error)
 
     def _embeddings(self, job: Job) -> torch.Tensor:
         """Input embeddings [positions, hidden] with image features in their places."""
@@ -431,6 +433,13 @@ class LocalEngine:
             usage=Usage(input_tokens=len(job.ids), output_tokens=max(1, len(job.written))),
             logprobs=tuple(job.logprobs) if job.config.logprobs is not None else None,
         )
+
+
+def _fail(jobs: Sequence[Job], error: Exception) -> None:
+    """Hand an error to the callers that still wait for one of `jobs`."""
+    for job in jobs:
+        if not job.future.done():
+            job.future.set_exception(error)
 
 
 def _fast_bfloat16(device: torch.device) -> bool:

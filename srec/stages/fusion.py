@@ -10,7 +10,7 @@ import dspy
 
 from srec.lm.adapters import StructuredAdapter, picture
 from srec.lm.connect import sees
-from srec.stages.kept import kept, lm_of, predict
+from srec.stages.kept import BoundKept, kept, lm_of, predict
 from srec.stages.sight import in_sight
 from srec.stages.signatures import AnswerVisualQuestion, FuseItem
 from srec.stages.wording import attribute_lines, chosen_attributes, headline, parts, phrases
@@ -83,6 +83,11 @@ class ItemFusion(dspy.Module):
             in_sight(item.image, lm_of(self.answer_question))
         description: ItemDescription = super().__call__(item=item)
         return description
+
+    def key(self, item: Item) -> str:
+        """The key under which the description of `item` is kept, for `srec.bulk`."""
+        one: BoundKept[Any, ItemDescription] = type(self).forward.__get__(self)
+        return one.key(item)
 
     @kept(returns=ItemDescription)
     def forward(self, item: Item) -> ItemDescription:

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 
 from srec.digest import digest
 from srec.errors import AnswerError, InputError, ModelError
-from srec.lm.connect import identity
+from srec.lm.connect import identity, sees
 from srec.lm.usage import record
 from srec.store import Store, opened
 
@@ -36,6 +36,11 @@ PROMPT_FORMAT = 1
 """Raised when `srec.lm.render` writes the same values differently, so that older results are not taken for new ones."""
 
 _store: ContextVar[Store | None] = ContextVar("srec_store", default=None)
+
+
+def is_keeping() -> bool:
+    """Whether a store is open here."""
+    return _store.get() is not None
 
 
 @contextmanager
@@ -91,6 +96,7 @@ def _predictor_state(predictor: dspy.Predict) -> dict[str, Any]:
         "demos": demos,
         "config": config,
         "lm": identity(lm_of(predictor)),
+        "sees": sees(lm_of(predictor)),
     }
 
 

@@ -44,7 +44,7 @@ class CoTScoring(dspy.Module):
         *,
         reasoning: Reasoning = "user",
         view: View = "description",
-        workers: int = 32,
+        workers: int = 16,
         max_tokens: int = 192,
         lm: Any = None,
     ) -> None:

@@ -14,7 +14,7 @@ def row(value=0.25, **changes):
     interval = Interval(value=value, low=value - 0.05, high=value + 0.05, n=40)
     names = ("ndcg@5", "ndcg@10", "recall@10", "mrr@10", "auc", "pooled_auc")
     counts = {"unscored": 0, "unscored_cases": 0, "lm_calls": 0, "cache_hits": 0, "prompt_tokens": 0}
-    counts |= {"output_tokens": 0, "truncated": 0, "unseen_images": 0, "seconds": 1.25}
+    counts |= {"output_tokens": 0, "truncated": 0, "unseen_images": 0, "failures": 0, "seconds": 1.25}
     metrics = dict.fromkeys(names, interval)
     return RankerReport(**{"metrics": metrics, "metrics_untied": {}, "reasons": {}, "examples": {}} | counts | changes)
 

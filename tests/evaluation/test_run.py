@@ -13,11 +13,15 @@ from ir_measures import RR, R, nDCG
 
 from srec.data.cases import cases
 from srec.data.folder import Dataset, load
-from srec.errors import AnswerError, InputError
+from srec.data.toyshop import toyshop
+from srec.errors import AnswerError, InputError, ModelError
 from srec.evaluation.rankers import BASELINES, Popularity, RecentPopularity
 from srec.evaluation.run import evaluate
 from srec.evaluation.trec import read_run
 from srec.lm.usage import record
+from srec.recommender import MLLMSRec
+from srec.stages.kept import keep
+from srec.testing import scripted
 from srec.types import Item, Ranking, Score
 
 MOVIELENS = Path(__file__).parents[3] / "shared" / "data" / "movielens-posters"
@@ -253,3 +257,30 @@ def test_on_real_data_the_baselines_stand_in_the_order_that_is_known_for_them(mo
     assert auc["item-knn"].value < auc["markov"].value
     assert auc["recent-popularity"].value > auc["popularity"].value
     assert all(row.unscored == 0 for row in report.rankers.values())
+
+
+SCRIPT = {
+    "AnswerVisualQuestion": {"answer": "red"},
+    "FuseItem": {"description": "a toy", "contradictions": []},
+    "SummarizePreference": {"summary": "toys", "stable": [], "rising": [], "fading": []},
+    "ProfileUser": {"profile": "a collector", "traits": []},
+    "ReasonAboutUser": {"reasoning": "toys fit"},
+    "JudgeItem": 0.7,
+}
+
+
+def few():
+    return cases(toyshop(items=30, users=6, seed=0).data, candidates="uniform:3", users=2)
+
+
+def test_failed_descriptions_are_counted_in_the_report():
+    broken = MLLMSRec(lm=scripted({**SCRIPT, "FuseItem": ModelError("down")}))
+    report = evaluate(few(), {"program": broken}).rankers["program"]
+    assert report.unscored == 0
+    assert report.failures > 0
+
+
+def test_an_open_store_of_the_caller_is_used(tmp_path):
+    with keep(tmp_path / "mine") as store:
+        evaluate(few(), {"program": MLLMSRec(lm=scripted(SCRIPT))})
+        assert len(store) > 0

@@ -167,6 +167,8 @@ def _unpacked(name: str, file: Path) -> Path:
         raise ModelError(
             f"cannot unpack {name} into {target.parent}: {error}; set SREC_CACHE to a folder with room"
         ) from error
+    except ValueError as error:  # transformers' way to ask for a package that reads GGUF
+        raise ModelError(f"cannot unpack {name}: {error}; run: pip install 'srec[local]'") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return target

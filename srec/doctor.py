@@ -17,7 +17,7 @@ from srec.errors import MissingPackage, ModelError, StoreError
 State = Literal["ok", "missing", "broken"]
 
 NEEDED = ("srec", "dspy", "numpy", "pyarrow", "pillow", "diskcache", "pydantic", "rich", "scipy", "typer")
-EXTRAS = {"local": ("gguf", "llguidance", "safetensors", "torch", "transformers"), "serve": ("vllm",)}
+EXTRAS = {"local": ("accelerate", "gguf", "llguidance", "safetensors", "torch", "transformers"), "serve": ("vllm",)}
 SERVER_TIMEOUT_S = 3.0
 GIB = 2**30
 

@@ -439,9 +439,18 @@ for outcome in bulk.run(stage, range(100), key=str, store=sys.argv[1], returns=i
 """
 
 
+def hear_control_c():
+    """A program started by one in the background may have SIGINT ignored; Ctrl-C must reach this one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_keeps_what_is_finished_and_ends_within_seconds(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", INTERRUPTED, tmp_path],
+        preexec_fn=hear_control_c,  # noqa: PLW1509 (no thread holds a lock here)
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     for _ in range(4):
         process.stdout.readline()

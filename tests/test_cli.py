@@ -367,10 +367,16 @@ def test_json_on_standard_output_is_all_that_stands_there():
     assert "NDCG" in result.stderr
 
 
+def hear_control_c():
+    """A program started by one in the background may have SIGINT ignored; Ctrl-C must reach this one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_control_c_ends_a_run_with_code_130(folder):
     with serving("slow") as server:
         process = subprocess.Popen(
             [*SREC, "describe", folder, "--model", server.model],
+            preexec_fn=hear_control_c,  # noqa: PLW1509 (the server's threads hold no lock that the child needs)
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

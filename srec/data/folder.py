@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -141,17 +141,19 @@ def write(
     interactions: Iterable[tuple[str, str, int, float | None]],
     *,
     name: str = "",
+    attributes: Sequence[str] | None = None,
 ) -> None:
     """Write a dataset folder: items.csv, interactions.csv, images/, and dataset.toml if there is a `name`.
 
     `interactions` are (user id, item id, Unix second, rating or None), written in the order given. A table is replaced
     as a whole, so that there is never half of one. Loading gives the same items, images to the byte if they were
-    normalized.
+    normalized. Items are taken one by one and their images not held; with `attributes`, all that any item has, in the
+    order of the columns, their texts are not held either.
     """
     root = Path(folder)
     try:
         (root / "images").mkdir(parents=True, exist_ok=True)
-        _write_items(root, tuple(items))
+        _write_items(root, items, attributes)
         with _replacing(root / "interactions.csv") as file:
             rows = csv.writer(file)
             rows.writerow(["user_id", "item_id", "timestamp", "rating"])
@@ -167,17 +169,24 @@ def write(
         ) from error
 
 
-def _write_items(root: Path, items: tuple[Item, ...]) -> None:
-    attributes = list(dict.fromkeys(name for item in items for name in item.attributes))
+def _write_items(root: Path, items: Iterable[Item], attributes: Sequence[str] | None) -> None:
+    rows: Iterable[tuple[str, str, Mapping[str, str], str]] = (
+        (item.item_id, item.title, item.attributes, _write_image(root / "images", item)) for item in items
+    )
+    if attributes is None:
+        rows = tuple(rows)
+        attributes = tuple(dict.fromkeys(name for _, _, own, _ in rows for name in own))
     taken = {"item_id", "title", "image"}.intersection(attributes)
     if taken:
         raise DatasetError(f"an attribute cannot be called {min(taken)!r}, which is a column of its own; rename it")
     with _replacing(root / "items.csv") as file:
-        rows = csv.writer(file)
-        rows.writerow(["item_id", "title", *attributes, "image"])
-        for item in items:
-            values = [item.attributes.get(name, "") for name in attributes]
-            rows.writerow([item.item_id, item.title, *values, _write_image(root / "images", item)])
+        table = csv.writer(file)
+        table.writerow(["item_id", "title", *attributes, "image"])
+        for item_id, title, own, image in rows:
+            strange = own.keys() - set(attributes)
+            if strange:
+                raise DatasetError(f"item {item_id!r} has an attribute {min(strange)!r} without a column; name it too")
+            table.writerow([item_id, title, *(own.get(name, "") for name in attributes), image])
 
 
 def _write_image(folder: Path, item: Item) -> str:

@@ -1,7 +1,7 @@
 """Product pictures for the toy shop, drawn from known facts.
 
 A toy is a silhouette whose body wears a colour and a pattern. Everything else in the picture (background, clutter,
-shadow, sticker, frame, position, size, angle, blur) is noise.
+confetti, shadow, sticker, frame, position, size, angle, light, blur, JPEG) is noise.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from io import BytesIO
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
@@ -31,7 +32,22 @@ COLOURS = {
     "pink": (244, 134, 182),
 }
 PATTERNS = ("plain", "striped", "dotted", "checked", "zigzag")
-STICKERS = ("SALE", "NEW", "-20%", "-50%", "$4.99", "$9", "$12.50", "$25", "TOP 10", "LAST ONE")
+STICKERS = (
+    "SALE",
+    "NEW",
+    "-20%",
+    "-50%",
+    "$4.99",
+    "$9",
+    "$12.50",
+    "$25",
+    "TOP 10",
+    "LAST ONE",
+    "RED WEEK",
+    "BLUE FRIDAY",
+    "GIFT IDEA",
+    "2 FOR 1",
+)
 
 Rgb = tuple[int, int, int]
 
@@ -50,10 +66,21 @@ class Look:
     sticker: str = ""
     frame: str = ""
 
+    @property
+    def held_out(self) -> bool:
+        """Whether the combination of the three facts is kept from all training: one in eight, each fact as often."""
+        places = (
+            tuple(CATEGORIES).index(self.category),
+            tuple(COLOURS).index(self.colour),
+            PATTERNS.index(self.pattern),
+        )
+        return sum(places) % 8 == 5  # noqa: PLR2004 - any remainder would do
+
 
 def draw(look: Look, rng: np.random.Generator) -> Image.Image:
     """The picture of `look`: RGB, `SIDE` x `SIDE` px. All that `look` leaves open comes from `rng`."""
     scene = _background(rng)
+    _scatter(scene, rng)
     place = _Place.of(rng)
     shapes = [*CATEGORIES[look.category](rng)]
     _cast_shadow(scene, shapes, place, rng)
@@ -65,7 +92,9 @@ def draw(look: Look, rng: np.random.Generator) -> Image.Image:
         ImageDraw.Draw(picture).rectangle(
             (0, 0, SIDE - 1, SIDE - 1), outline=COLOURS[look.frame], width=int(rng.integers(4, 9))
         )
-    return picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 0.9))) if _chance(rng, 0.3) else picture
+    if _chance(rng, 0.3):
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 0.9)))
+    return _photographed(picture, rng)
 
 
 # Where the product stands
@@ -89,10 +118,10 @@ class _Place:
 
     @classmethod
     def of(cls, rng: np.random.Generator) -> _Place:
-        size = rng.uniform(0.62, 0.84) * _CANVAS / 2
+        size = rng.uniform(0.58, 0.88) * _CANVAS / 2
         slack = _CANVAS / 2 - size
         x, y = _CANVAS / 2 + rng.uniform(-0.8, 0.8, size=2) * slack
-        return cls(x=x, y=y, size=size, angle=math.radians(rng.uniform(-12, 12)), mirrored=_chance(rng, 0.5))
+        return cls(x=x, y=y, size=size, angle=math.radians(rng.uniform(-14, 14)), mirrored=_chance(rng, 0.5))
 
     def __call__(self, points: Points) -> list[Point]:
         side = -1 if self.mirrored else 1
@@ -215,6 +244,25 @@ def _background(rng: np.random.Generator) -> Image.Image:
         shape = pen.ellipse if _chance(rng, 0.5) else pen.rectangle
         shape((x - wide, y - high, x + wide, y + high), fill=(*_muted(rng), int(rng.integers(70, 170))))
     return scene
+
+
+def _scatter(scene: Image.Image, rng: np.random.Generator) -> None:
+    """Now and then, confetti in the colours of toys, too small to be one."""
+    if not _chance(rng, 0.25):
+        return
+    pen, names = ImageDraw.Draw(scene), tuple(COLOURS)
+    for _ in range(rng.integers(2, 8)):
+        (x, y), half = rng.uniform(0, _CANVAS, size=2), rng.uniform(6, 16)
+        colour = _near(COLOURS[names[rng.integers(len(names))]], rng, 12)
+        pen.ellipse((x - half, y - half, x + half, y + half), fill=colour)
+
+
+def _photographed(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """The picture in a brighter or darker light, as a JPEG file of some quality gives it back."""
+    light = rng.uniform(0.85, 1.1)
+    file = BytesIO()
+    picture.point(lambda level: min(255, int(level * light))).save(file, "JPEG", quality=int(rng.integers(55, 96)))
+    return Image.open(file).convert("RGB")
 
 
 def _stick(picture: Image.Image, words: str, rng: np.random.Generator) -> None:

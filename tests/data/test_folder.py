@@ -410,6 +410,27 @@ def test_a_table_is_never_half_written(tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_items_are_written_one_by_one_where_their_attributes_are_named(tmp_path):
+    rows = [Item(item_id=str(n), attributes={"b": str(n)} if n % 2 else {"a": "x"}) for n in range(5)]
+    lines = []
+
+    def one_by_one():
+        for item in rows:
+            part = tmp_path / ".items.csv.part"
+            lines.append(part.exists())
+            yield item
+
+    write(tmp_path, one_by_one(), [("u", "1", 1, None)], attributes=["a", "b", "c"])
+    assert lines == [True] * 5
+    assert (tmp_path / "items.csv").read_text().splitlines()[0] == "item_id,title,a,b,c,image"
+    assert list(load(tmp_path).items.values()) == rows
+
+
+def test_an_attribute_without_a_column_is_an_error(tmp_path):
+    with pytest.raises(DatasetError, match="item 'x' has an attribute 'b' without a column"):
+        write(tmp_path, [Item(item_id="x", attributes={"b": "1"})], [], attributes=["a"])
+
+
 def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DatasetError, match="cannot be written"):

@@ -1,10 +1,11 @@
+import os
 from pathlib import Path
 
 import dspy
 import pytest
 
 from srec.errors import ModelError
-from srec.lm.checkpoint import packaged_file
+from srec.lm.checkpoint import Checkpoint, obtain, packaged_file
 from srec.lm.connect import connect
 
 
@@ -26,3 +27,35 @@ def smollm2() -> dspy.LM:
         if packaged_file("smollm2-135m") is not None:
             raise
         pytest.skip(f"the weights of SmolLM2-135M are missing: {error}")
+
+
+@pytest.fixture(scope="session")
+def given(tmp_path_factory) -> Checkpoint:
+    """The image-text model to test: the one that SREC_LOCAL_MODEL names, else srec-tiny.
+
+    Until srec-tiny's trained weights are there, its eyes are drawn by a seed.
+    """
+    try:
+        if os.environ.get("SREC_LOCAL_MODEL"):
+            return obtain(os.environ["SREC_LOCAL_MODEL"])
+        return obtain("srec-tiny", pack=packaged_file("srec-tiny") or drawn_pack(tmp_path_factory.mktemp("pack")))
+    except ModelError as error:
+        if packaged_file("smollm2-135m") is not None:
+            raise
+        pytest.skip(f"the weights of the model are missing: {error}")
+
+
+def drawn_pack(folder: Path) -> Path:
+    """A pack of srec-tiny that has learned nothing."""
+    from srec.lm import tiny  # noqa: PLC0415 (torch is loaded when it is needed)
+
+    model, _ = tiny.build(obtain("smollm2-135m").folder, seed=0)
+    path = folder / "drawn.safetensors"
+    tiny.write(tiny.pack(model), path, trained={"pictures": "none; its numbers are drawn by a seed"})
+    return path
+
+
+@pytest.fixture(scope="session")
+def sighted(given) -> dspy.LM:
+    """The model of `given` in this process."""
+    return connect(f"local:{given.folder}")

@@ -40,6 +40,8 @@ HEAVY_FILES = {
     "lm/head.py",
     "lm/guide.py",
     "lm/checkpoint.py",
+    "lm/eyes.py",
+    "lm/tiny.py",
     "doctor.py",  # asks torch for GPUs
 }
 FORBIDDEN_CALLS = {"eval", "exec", "__import__"}

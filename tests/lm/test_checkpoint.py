@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from srec.errors import ModelError
@@ -45,6 +47,42 @@ def test_the_digest_follows_the_bytes_that_decide_and_no_others(tmp_path):
     assert digest_of(tmp_path) == before
     (tmp_path / "model.safetensors").write_bytes(b"abd")
     assert digest_of(tmp_path) != before
+
+
+def test_how_a_folder_came_to_be_does_not_count_for_its_digest(tmp_path):
+    told = [
+        {"hidden_size": 8, "transformers_version": "5.16.0", "text_config": {"_name_or_path": "/here"}},
+        {"text_config": {"_name_or_path": "/there"}, "transformers_version": "5.23.0", "hidden_size": 8},
+        {"hidden_size": 9, "text_config": {}},
+    ]
+    digests = []
+    for settings in told:
+        (tmp_path / "config.json").write_text(json.dumps(settings))
+        digests.append(digest_of(tmp_path))
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_configuration_that_is_no_json_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"config\.json cannot be read"):
+        obtain(str(tmp_path))
+
+
+def test_a_model_around_another_says_where_both_come_from():
+    if packaged_file("srec-tiny") is None:
+        with pytest.raises(ModelError, match="srec-tiny is missing from the installed srec; run: pip install"):
+            whereabouts("srec-tiny")
+    else:
+        assert whereabouts("srec-tiny") == (
+            f"weights inside the installed package 'srec', on top of smollm2-135m: {whereabouts('smollm2-135m')}"
+        )
+
+
+def test_a_missing_pack_is_one_sentence_with_what_to_do(tmp_path):
+    with pytest.raises(
+        ModelError, match=r"lm/weights/srec-tiny\.safetensors of srec-tiny is missing.*run: pip install"
+    ):
+        obtain("srec-tiny", pack=tmp_path / "none.safetensors")
 
 
 def test_the_identity_holds_name_and_weights(tmp_path):

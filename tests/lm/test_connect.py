@@ -37,11 +37,19 @@ def test_a_model_string_is_taken_apart(model, kind, name, url):
 
 
 @pytest.mark.parametrize(
-    "model", ["", "local:", "smollm2-135m", "lokal:smollm2-135m", "nosuchprovider/model", "openai/"]
+    "model", ["", "local", "smollm2-135m", "lokal:smollm2-135m", "nosuchprovider/model", "openai/"]
 )
 def test_an_unknown_model_string_lists_the_forms(model):
     with pytest.raises(ModelError, match=r"unknown model string.*local:NAME"):
         parse(model)
+
+
+def test_a_local_model_without_a_name_is_the_one_of_the_environment(monkeypatch):
+    monkeypatch.setenv("SREC_LOCAL_MODEL", "owner/name")
+    assert parse("local:").model == "owner/name"
+    assert parse("local:other").model == "other"
+    monkeypatch.delenv("SREC_LOCAL_MODEL")
+    assert parse("local:").model == "srec-tiny"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""The local engine on a small image-text model with random weights, held against transformers' own generate."""
+"""The local engine on image-text models, held against transformers' own generate.
+
+One is small, with random weights; the other is srec-tiny, or what SREC_LOCAL_MODEL names.
+"""
 
 import io
 from base64 import b64encode
@@ -19,6 +22,7 @@ from srec.types import Image
 torch = pytest.importorskip("torch", reason="the extra `local` is not installed")
 transformers = pytest.importorskip("transformers", reason="the extra `local` is not installed")
 
+from srec.lm.eyes import placeholder  # noqa: E402 (needs torch)
 from srec.lm.local import LocalEngine  # noqa: E402 (needs torch)
 
 pytestmark = pytest.mark.model
@@ -96,10 +100,21 @@ def model(tokenizer):
     return drawn
 
 
-@pytest.fixture(scope="module")
-def lm(folder):
-    engine = LocalEngine(obtain(str(folder)), device="cpu", dtype=torch.float32)
+def loaded(checkpoint):
+    engine = LocalEngine(checkpoint, device="cpu", dtype=torch.float32)
     return dspy.LM("local/tiny", engine=engine, cache=False, num_retries=0, max_tokens=12, temperature=0.0)
+
+
+@pytest.fixture(scope="module")
+def drawn(folder):
+    return loaded(obtain(str(folder)))
+
+
+@pytest.fixture(scope="module", params=["drawn", "given"])
+def lm(request):
+    if request.param == "drawn":
+        return request.getfixturevalue("drawn")
+    return loaded(request.getfixturevalue("given"))
 
 
 def photo(colour, size=(50, 80)):
@@ -177,37 +192,153 @@ def test_many_prompts_at_once_score_as_they_do_alone(lm):
     assert together == pytest.approx(alone, abs=1e-4)
 
 
+def keys(engine, *photos):
+    sights = [engine._eyes.sight(one.data) for one in photos]
+    content = [*({"type": "image"} for _ in photos), {"type": "text", "text": "Describe."}]
+    rendered = engine._render([{"role": "user", "content": content}])
+    return engine._keys(engine._encode(engine._eyes.expanded(rendered, sights)), sights)
+
+
+def test_a_prompt_with_pictures_has_the_token_ids_of_transformers(lm):
+    content = [*({"type": "image"} for _ in PHOTOS), {"type": "text", "text": "Describe."}]
+    ids = inputs_of(lm.engine, content, PHOTOS)["input_ids"][0].tolist()
+    mine = keys(lm.engine, *PHOTOS)
+    assert len(mine) == len(ids)
+    assert all(
+        key in (token, key) and (key < 0) == (token == lm.engine._image_token)
+        for key, token in zip(mine, ids, strict=True)
+    )
+    assert [key for key in mine if key >= 0] == [token for token in ids if token != lm.engine._image_token]
+
+
 def test_equal_pictures_are_shared_and_different_ones_are_not(lm):
-    def keys(*photos):
-        content = [*({"type": "image"} for _ in photos), {"type": "text", "text": "Describe."}]
-        ids = inputs_of(lm.engine, content, photos)["input_ids"][0].tolist()
-        features = [torch.zeros(PLACES, 64)] * len(photos)
-        return lm.engine._keys(ids, [one.digest for one in photos], features)
-
     red, blue, green = PHOTOS[:3]
-    assert keys(red, blue) == keys(red, blue)
-    first_place = next(i for i, key in enumerate(keys(red)) if key < 0)
-    assert common_length(keys(red), keys(blue)) == first_place
-    assert common_length(keys(red, blue), keys(red, green)) > first_place + PLACES
-    assert sum(key < 0 for key in keys(red, blue)) == 2 * PLACES
+    places = lm.engine._eyes.sight(red.data).places
+    assert keys(lm.engine, red, blue) == keys(lm.engine, red, blue)
+    first_place = next(i for i, key in enumerate(keys(lm.engine, red)) if key < 0)
+    assert common_length(keys(lm.engine, red), keys(lm.engine, blue)) == first_place
+    assert common_length(keys(lm.engine, red, blue), keys(lm.engine, red, green)) > first_place + places
+    assert sum(key < 0 for key in keys(lm.engine, red, red)) == 2 * places
 
 
-def test_the_features_of_a_picture_are_computed_once(lm, monkeypatch):
-    seen = []
-    look = lm.engine._look
-    monkeypatch.setattr(lm.engine, "_look", lambda image: seen.append(image) or look(image))
+def recorded(monkeypatch, owner, name):
+    """The arguments of each call from now on."""
+    calls, called = [], getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *args, **options: calls.append(args) or called(*args, **options))
+    return calls
+
+
+def test_a_picture_is_prepared_and_looked_at_once_however_often_it_is_asked_about(lm, monkeypatch):
+    prepared = recorded(monkeypatch, lm.engine._eyes, "_prepared")
+    looked = recorded(monkeypatch, lm.engine._eyes, "look")
     fresh = [photo("purple"), photo("brown")]
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda i: judge(lm, fresh, f"candidate {i}"), range(6)))
-    assert len(seen) == 2
+    assert len(prepared) == 2
+    assert sum(len(batch) for (batch,) in looked) == 2
 
 
-def test_features_are_forgotten_beyond_the_bound_but_not_under_a_request(lm, monkeypatch):
-    monkeypatch.setattr(lm.engine, "_max_positions", 8 * PLACES)
+def test_pictures_that_arrive_together_are_looked_at_in_one_pass(lm, monkeypatch):
+    monkeypatch.setattr(lm.engine, "_gather_s", 0.5)
+    looked = recorded(monkeypatch, lm.engine._eyes, "look")
+    fresh = [photo((i, 50, 150), (64, 64)) for i in range(0, 60, 10)]
+    with ThreadPoolExecutor(len(fresh)) as pool:
+        list(pool.map(lambda one: judge(lm, [one]), fresh))
+    assert [len(batch) for (batch,) in looked] == [len(fresh)]
+
+
+def test_pictures_looked_at_together_have_the_features_they_have_alone(lm, monkeypatch):
+    sights = [
+        lm.engine._eyes._prepared(opened([one])[0], mark=-1) for one in [photo("pink"), photo("navy")] for _ in range(2)
+    ]
+    with torch.inference_mode():
+        lm.engine._eyes.look(sights[::2])
+        for sight in sights[1::2]:
+            lm.engine._eyes.look([sight])
+    for together, alone in zip(sights[::2], sights[1::2], strict=True):
+        assert torch.allclose(together.features, alone.features, atol=1e-3)
+    assert not torch.allclose(sights[0].features, sights[2].features, atol=1e-3)
+
+
+def positions_computed(lm, monkeypatch, calls):
+    """How many positions the decoder computes for `calls` (pictures and question) that arrive together."""
+    lm.engine._decoder._prefixes._kept.clear()
+    monkeypatch.setattr(lm.engine, "_gather_s", 0.5)
+    widths = []
+    hook = lm.engine._model.get_decoder().register_forward_pre_hook(
+        lambda _, __, options: widths.append(options["inputs_embeds"].shape[:2].numel()), with_kwargs=True
+    )
+    try:
+        with ThreadPoolExecutor(len(calls)) as pool:
+            list(pool.map(lambda call: judge(lm, *call), calls))
+    finally:
+        hook.remove()
+    return sum(widths)
+
+
+def test_questions_about_one_picture_share_it(lm, monkeypatch):
+    one = positions_computed(lm, monkeypatch, [(PHOTOS[:1], "candidate 0")])
+    eight = positions_computed(lm, monkeypatch, [(PHOTOS[:1], f"candidate {i}") for i in range(8)])
+    assert eight < one + 8 * 20
+
+
+def test_questions_about_many_pictures_share_what_stands_before_the_pictures(lm, monkeypatch):
+    asked = recorded(monkeypatch, lm.engine, "_keys")
+    calls = [([one], f"candidate {i}") for one in PHOTOS for i in range(2)]
+    apart = sum(positions_computed(lm, monkeypatch, [call]) for call in calls)
+    before = asked[0][0].index(lm.engine._image_token)
+    assert positions_computed(lm, monkeypatch, calls) <= apart - (len(calls) - 1) * before
+
+
+def test_the_bytes_of_an_answer_are_the_same_each_time_with_one_row_at_a_time(folder, monkeypatch):
+    def scores():
+        engine = LocalEngine(obtain(str(folder)), device="cpu", dtype=torch.bfloat16, max_rows=1)
+        alone = dspy.LM("local/tiny", engine=engine, cache=False, num_retries=0, max_tokens=12, temperature=0.0)
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(lambda one: judge(alone, [one]).probability, PHOTOS))
+
+    assert scores() == scores()
+
+
+def test_pictures_are_forgotten_beyond_the_bound_but_not_under_a_request(drawn, monkeypatch):
+    eyes = drawn.engine._eyes
+    monkeypatch.setattr(eyes, "_most_positions", 8 * PLACES)
     photos = [photo((i, 100, 200)) for i in range(0, 240, 20)]
-    before = judge(lm, photos).probability
-    assert sum(map(len, lm.engine._features.values())) <= 8 * PLACES
-    assert judge(lm, photos).probability == pytest.approx(before, abs=1e-6)
+    before = judge(drawn, photos).probability
+    assert eyes._positions == sum(sight.places for sight in eyes._kept.values()) <= 8 * PLACES
+    assert judge(drawn, photos).probability == pytest.approx(before, abs=1e-6)
+
+
+def test_a_picture_that_cannot_be_looked_at_fails_its_own_request_only(drawn, monkeypatch):
+    look, eyes = drawn.engine._eyes.look, drawn.engine._eyes
+    bad = eyes.sight(photo("gold", (10, 10)).data)
+
+    def fails_for_one(batch):
+        if bad in batch:
+            raise RuntimeError("out of memory")
+        look(batch)
+
+    monkeypatch.setattr(eyes, "look", fails_for_one)
+    monkeypatch.setattr(drawn.engine, "_max_rows", 1)
+    with ThreadPoolExecutor(2) as pool:
+        good = pool.submit(ask, drawn, [photo("gray")], "Describe.")
+        failed = pool.submit(ask, drawn, [photo("gold", (10, 10))], "Describe.")
+        assert isinstance(good.result(), str)
+        with pytest.raises(Exception, match="out of memory"):
+            failed.result()
+
+
+def test_what_a_template_writes_for_a_picture_is_found_in_any_template():
+    def template(begin, shown):
+        return lambda chat: begin + "".join(b.get("text", shown) for b in chat[0]["content"]) + "<end>\nAssistant:"
+
+    assert placeholder(template("User:", "<image>")) == "<image>"
+    assert placeholder(template("<user>\n", "<start_of_image>")) == "<start_of_image>"
+    assert (
+        placeholder(lambda chat: "USER: " + "<image>\n" * (len(chat[0]["content"]) - 1) + chat[0]["content"][0]["text"])
+        == "<image>\n"
+    )
+    assert placeholder(template("<user>\n", "")) == ""
 
 
 def test_a_structured_answer_about_a_picture_parses(lm):
@@ -233,9 +364,9 @@ def test_a_picture_that_cannot_be_read_is_one_error(lm):
         ask(lm, [Image(data=b"\xff\xd8\xff not a picture", width=1, height=1)], "Describe.")
 
 
-def test_a_prompt_with_more_pictures_than_fit_is_refused_before_it_is_seen(lm):
+def test_a_prompt_with_more_pictures_than_fit_is_refused_before_it_is_seen(drawn):
     with pytest.raises(dspy.ContextWindowExceededError):
-        judge(lm, [PHOTOS[0]] * 70)
+        judge(drawn, [PHOTOS[0]] * 70)
 
 
 def test_a_folder_is_connected_to_by_its_path(folder):

@@ -1,5 +1,7 @@
 """A real vLLM server on this machine's processor, held against the local engine."""
 
+import io
+import math
 import os
 import signal
 import socket
@@ -7,21 +9,29 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dspy
+import numpy as np
 import pytest
+from dspy.lm15 import Config, ImagePart, Message, Request
 from dspy.utils.exceptions import LMInvalidRequestError
 
+from srec.data.render import COLOURS, PATTERNS, draw
+from srec.data.render import Look as Looks
+from srec.data.silhouettes import CATEGORIES
 from srec.errors import ModelError
-from srec.lm.adapters import ScoreAdapter, StructuredAdapter
-from srec.lm.checkpoint import obtain
+from srec.lm.adapters import ScoreAdapter, StructuredAdapter, picture
+from srec.lm.checkpoint import packaged_file
 from srec.lm.connect import connect
+from srec.types import Image
 
 pytestmark = [pytest.mark.server, pytest.mark.model]
 
-NAME = "smollm2"
+NAME = "given"
+BFLOAT16_STEP = 0.125  # of a logit near 20; the server rounds both logits, the local engine neither
 READY_WITHIN_S = 240
 PYTHON = Path(os.environ.get("SREC_VLLM_PYTHON") or Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python")
 
@@ -34,6 +44,14 @@ class Judge(dspy.Signature):
     answer: str = dspy.OutputField()
 
 
+class Look(dspy.Signature):
+    """Say whether the sentence is true of the picture."""
+
+    photo: dspy.Image = dspy.InputField()
+    sentence: str = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
 class Describe(dspy.Signature):
     """Describe the item in a few words."""
 
@@ -43,8 +61,8 @@ class Describe(dspy.Signature):
 
 
 @pytest.fixture(scope="session")
-def vllm_url(smollm2, tmp_path_factory):
-    """The address of a vLLM server with SmolLM2; its whole process group ends with the session."""
+def vllm_url(given, tmp_path_factory):
+    """The address of a vLLM server with the model of `given`; its whole process group ends with the session."""
     if not PYTHON.is_file():
         pytest.skip(f"no python with vLLM at {PYTHON}; run `make test`, or set SREC_VLLM_PYTHON")
     with socket.socket() as free:
@@ -53,7 +71,7 @@ def vllm_url(smollm2, tmp_path_factory):
     folder = tmp_path_factory.mktemp("vllm")
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
-            [PYTHON, "-m", "vllm.entrypoints.openai.api_server", *arguments(port)],
+            [PYTHON, "-m", "vllm.entrypoints.openai.api_server", *arguments(given.folder, port)],
             cwd=folder,
             env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
             stdin=subprocess.DEVNULL,
@@ -68,10 +86,9 @@ def vllm_url(smollm2, tmp_path_factory):
         stop(server)
 
 
-def arguments(port):
-    model = str(obtain("smollm2-135m").folder)
+def arguments(folder, port):
     options = {
-        "model": model,
+        "model": str(folder),
         "served-model-name": NAME,
         "host": "127.0.0.1",
         "port": port,
@@ -114,12 +131,12 @@ def served(vllm_url):
 
 
 def judged(lm, rows):
-    def ask(row):
+    def judge(row):
         with dspy.context(lm=lm, adapter=ScoreAdapter(), disable_history=True, trace=None):
-            return dspy.Predict(Judge)(**row)
+            return dspy.Predict(Look if "photo" in row else Judge)(**row)
 
     with ThreadPoolExecutor(len(rows)) as pool:
-        return list(pool.map(ask, rows))
+        return list(pool.map(judge, rows))
 
 
 def test_a_structured_question_is_answered_as_its_schema_says(served):
@@ -129,22 +146,68 @@ def test_a_structured_question_is_answered_as_its_schema_says(served):
     assert isinstance(answer.animated, bool)
 
 
-def test_the_server_and_the_local_engine_name_the_same_tokens(served, smollm2):
+def test_the_server_and_the_local_engine_name_the_same_tokens(served, sighted):
     answers = ("Yes.", "No.")
-    assert served.engine.answer_token_ids(answers) == smollm2.engine.answer_token_ids(answers)
+    assert served.engine.answer_token_ids(answers) == sighted.engine.answer_token_ids(answers)
 
 
-def test_probabilities_agree_with_the_local_engine(served, smollm2):
+def test_probabilities_agree_with_the_local_engine(served, sighted):
     kinds = ("an animated film", "a horror film", "a garden hose", "a war film", "red shoes")
     rows = [
         {"profile": f"likes {like}", "candidate": kind}
         for like in ("quiet animated films for children", "horror and war, nothing else")
         for kind in kinds
     ]
-    there, here = judged(served, rows), judged(smollm2, rows)
+    there, here = judged(served, rows), judged(sighted, rows)
     assert [a.probability for a in there] == pytest.approx([a.probability for a in here], abs=0.03)
     assert [a.mass for a in there] == pytest.approx([a.mass for a in here], rel=0.5)
     assert len({a.probability for a in there}) > 3
+
+
+def toys():
+    """Ten rendered toys, no two alike, as the bytes of a picture file."""
+    rng, shown = np.random.default_rng(5), []
+    for i, (category, colour) in enumerate(zip((*CATEGORIES, "car", "duck"), (*COLOURS, "red", "blue"), strict=True)):
+        look = Looks(category=category, colour=colour, pattern=PATTERNS[i % len(PATTERNS)], sticker="", frame="")
+        encoded = io.BytesIO()
+        draw(look, rng).save(encoded, "PNG")
+        shown.append(Image(data=encoded.getvalue(), media_type="image/png", width=160, height=160))
+    return shown
+
+
+def answered(lm, questions):
+    def ask(question):
+        photo, words = question
+        part = ImagePart(media_type=photo.media_type, data=b64encode(photo.data).decode())
+        config = Config(max_tokens=8, temperature=0.0)
+        return lm(Request(model=lm.model, messages=(Message.user([part, words]),), config=config)).text.strip()
+
+    with ThreadPoolExecutor(len(questions)) as pool:
+        return list(pool.map(ask, questions))
+
+
+def test_twenty_questions_about_pictures_are_answered_as_by_the_local_engine(served, sighted, given):
+    photos = toys()
+    questions = [(photo, words) for photo in photos for words in ("What colour is the toy?", "What kind of toy is it?")]
+    there, here = (answered(lm, questions) for lm in (served, sighted))
+    alike = sum(a == b for a, b in zip(there, here, strict=True))
+    trained = given.name != "srec-tiny" or packaged_file("srec-tiny") is not None
+    assert alike >= (19 if trained else 15), list(zip(there, here, strict=True))
+    assert not trained or len(set(here)) > 8
+
+
+def test_yes_probabilities_about_pictures_agree_with_the_local_engine(served, sighted):
+    sentences = ("It is red.", "It is a boat.")
+    rows = [{"photo": picture(photo), "sentence": sentence} for photo in toys() for sentence in sentences]
+    there, here = judged(served, rows), judged(sighted, rows)
+    apart = [abs(log_odds(a) - log_odds(b)) for a, b in zip(there, here, strict=True)]
+    assert max(apart) <= 2 * BFLOAT16_STEP
+    assert sum(apart) / len(apart) <= BFLOAT16_STEP
+    assert len({a.probability for a in there}) > 3
+
+
+def log_odds(judged):
+    return math.log(judged.probability / (1 - judged.probability))
 
 
 def test_a_model_that_is_not_served_is_named(vllm_url):

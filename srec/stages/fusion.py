@@ -2,49 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Literal, get_args
 
 import dspy
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
-from srec.lm.adapters import StructuredAdapter, picture
+from srec.errors import InputError
+from srec.lm.adapters import ScoreAdapter, StructuredAdapter, picture
 from srec.lm.connect import sees
+from srec.parallel import parallel
 from srec.stages.kept import BoundKept, kept, lm_of, predict
+from srec.stages.question import Question, mentioned
 from srec.stages.sight import in_sight
-from srec.stages.signatures import AnswerVisualQuestion, FuseItem
-from srec.stages.wording import attribute_lines, chosen_attributes, headline, parts, phrases
+from srec.stages.signatures import AnswerTextQuestion, AnswerVisualQuestion, FuseItem, VerifyFact
+from srec.stages.wording import attribute_lines, chosen_attributes, composed, headline, is_trait, parts, phrases
 from srec.text import clean
 from srec.types import Fact, FactSource, Item, ItemDescription
 
+Write = Literal["lm", "composed"]
 NOT_VISIBLE = "not visible"
 
 
-@dataclass(frozen=True, slots=True)
-class VisualQuestion:
-    """A question asked of every picture, and the aspect of the item that its answer is about."""
-
-    aspect: str
-    text: str
-
-
 QUESTIONS = (
-    VisualQuestion("kind", "What kind of item is it?"),
-    VisualQuestion("colour", "Which colours does the item have?"),
-    VisualQuestion("pattern", "Which pattern or texture does the item have?"),
-    VisualQuestion("style", "Which style or mood does the item have?"),
+    Question("kind", "What kind of item is it?"),
+    Question("colour", "Which colours does the item have?"),
+    Question("pattern", "Which pattern or texture does the item have?"),
+    Question("style", "Which style or mood does the item have?"),
 )
 
 
 class ItemFusion(dspy.Module):
-    """`Item -> ItemDescription`: visual questions about the picture, then one description from answers and text.
+    """`Item -> ItemDescription`: questions about picture and text, then one description from answers and text.
 
-    One LM call for each question where the item has a picture and the LM can see, and one to fuse. An item of which
-    nothing is known gets an empty description and no call.
+    Open questions suit a large LM. Closed ones suit any: the answer about the picture is guided to be one of the
+    values, and the text is searched for their word forms; the LM chooses only where the text mentions several. Where
+    picture and text of a question of both differ, the LM is asked once more whether the picture shows what the text
+    says, so that a weak eye does not cry wolf.
+
+    One LM call for each question where the item has a picture and the LM can see, one for each text that mentions
+    several values, one for each difference, and one to write. An item of which nothing is known gets an empty
+    description and no call.
 
     Args:
-        questions: What to ask of each picture (the paper's VQA).
+        questions: What to ask of each item (the paper's VQA).
+        write: "lm" lets the LM fuse answers and text in its own words, and name contradictions beside those of the
+            closed questions; "composed" puts the answers together as they are, without a call.
+        doubt: A difference is named a contradiction if P(Yes) of the picture showing what the text says is below it, in
+            [0, 1]; at 0 none is named and at 1 all are, without asking.
         attributes: Which attributes to read, by name; None for all but bookkeeping (`..._id`, `..._url`).
+        workers: Questions asked about one item at once.
         max_tokens: Bound of a description.
         lm: The LM to ask; None for that of the context.
 
@@ -60,22 +68,39 @@ class ItemFusion(dspy.Module):
     def __init__(
         self,
         *,
-        questions: Sequence[VisualQuestion] = QUESTIONS,
+        questions: Sequence[Question] = QUESTIONS,
+        write: Write = "lm",
+        doubt: float = 0.5,
         attributes: Sequence[str] | None = None,
+        workers: int = 4,
         max_tokens: int = 192,
         lm: Any = None,
     ) -> None:
         super().__init__()
+        if write not in get_args(Write):
+            raise InputError(f"write={write!r} is not known; give one of: {', '.join(get_args(Write))}")
+        if not 0.0 <= doubt <= 1.0:
+            raise InputError(f"doubt is {doubt}; give a probability, from 0 (name no contradiction) to 1 (name all)")
         self.questions = tuple(questions)
+        self.write = write
+        self.doubt = doubt
         self.attributes = tuple(attributes) if attributes is not None else None
+        self.workers = workers
         self.answer_question = dspy.Predict(AnswerVisualQuestion, max_tokens=48)
+        self.answer_from_text = dspy.Predict(AnswerTextQuestion, max_tokens=48)
+        self.verify = dspy.Predict(VerifyFact)
         self.fuse = dspy.Predict(FuseItem, max_tokens=max_tokens)
         if lm is not None:
             self.set_lm(lm)
 
     def options(self) -> dict[str, Any]:
         """What decides the results beside the prompts."""
-        return {"questions": self.questions, "attributes": self.attributes}
+        return {
+            "questions": self.questions,
+            "write": self.write,
+            "doubt": self.doubt,
+            "attributes": self.attributes,
+        }
 
     def __call__(self, item: Item) -> ItemDescription:
         """Describe one item; a picture that the LM cannot see is counted, also where the result is kept."""
@@ -92,22 +117,25 @@ class ItemFusion(dspy.Module):
     @kept(returns=ItemDescription)
     def forward(self, item: Item) -> ItemDescription:
         """Describe one item."""
-        seen = self._look(item)
-        lines = attribute_lines(item, only=self.attributes)
-        if not item.title and not lines and not seen:
+        seen, said = self._look(item), self._read(item)
+        if not item.title and not chosen_attributes(item, only=self.attributes) and not seen:
             return ItemDescription(item_id=item.item_id, text="")
-        fused = predict(
-            self.fuse,
-            StructuredAdapter(),
-            title=item.title,
-            attributes=lines,
-            seen_in_picture=[f"{aspect}: {answer}" for aspect, answer in seen.items()],
-        )
+        facts = self._facts(item, seen, said)
+        found = self._contradictions(item, seen, said)
+        begin = headline(item, only=self.attributes)
+        if self.write == "composed":
+            asked = {question.aspect for question in self.questions}
+            text = composed(begin, [fact for fact in facts if fact.aspect in asked], found)
+            named = tuple(found.values())
+        else:
+            fused = self._fuse(item, seen)
+            text = f"{begin}. {fused.description}"
+            named = tuple(dict.fromkeys([*found.values(), *phrases(fused.contradictions)]))
         return ItemDescription(
             item_id=item.item_id,
-            text=f"{headline(item, only=self.attributes)}. {fused.description}",
-            facts=self._facts(item, seen),
-            contradictions=phrases(fused.contradictions),
+            text=text,
+            facts=facts,
+            contradictions=named,
             seen=bool(seen),
         )
 
@@ -116,22 +144,118 @@ class ItemFusion(dspy.Module):
         if item.image is None or not sees(lm_of(self.answer_question)):
             return {}
         shown = picture(item.image)
-        answers = {
-            question.aspect: predict(
-                self.answer_question, StructuredAdapter(), picture=shown, question=question.text
-            ).answer
-            for question in self.questions
-        }
-        said = {aspect: clean(answer).strip(" .\"'") for aspect, answer in answers.items()}
-        return {aspect: answer for aspect, answer in said.items() if answer and answer.lower() != NOT_VISIBLE}
 
-    def _facts(self, item: Item, seen: dict[str, str]) -> tuple[Fact, ...]:
-        """Attributes and answers as facts; a value that text and picture both give counts once, as of both."""
-        values: dict[tuple[str, str], FactSource] = {}
-        for aspect, value in chosen_attributes(item, only=self.attributes).items():
-            values.update({(aspect, part): "text" for part in parts(value)})
-        told_by_text = {value.lower(): (aspect, value) for aspect, value in reversed(values)}
+        def ask(question: Question) -> str:
+            if not question.forms:
+                answer = predict(
+                    self.answer_question, StructuredAdapter(), picture=shown, question=question.text, choices=""
+                ).answer
+                return clean(answer).strip(" .\"'")
+            return _choose(self.answer_question, question, tuple(question.forms), picture=shown)
+
+        questions = [question for question in self.questions if question.of != "text"]
+        answers = zip(questions, parallel(ask, questions, workers=self.workers), strict=True)
+        return {question.aspect: answer for question, answer in answers if answer and answer.lower() != NOT_VISIBLE}
+
+    def _read(self, item: Item) -> dict[str, str]:
+        """What the text says to the questions asked of it, by aspect."""
+        lines = attribute_lines(item, only=self.attributes)
+        texts = [item.title, *chosen_attributes(item, only=self.attributes).values()]
+
+        def ask(question: Question) -> str:
+            values = mentioned(texts, question.forms, beside=question.beside)
+            if len(values) <= 1:
+                return "".join(values)
+            return _choose(self.answer_from_text, question, values, title=item.title, attributes=lines)
+
+        questions = [question for question in self.questions if question.of != "picture"]
+        answers = zip(questions, parallel(ask, questions, workers=self.workers), strict=True)
+        return {question.aspect: answer for question, answer in answers if answer}
+
+    def _contradictions(self, item: Item, seen: Mapping[str, str], said: Mapping[str, str]) -> dict[str, str]:
+        """The contradictions of closed questions, in words, by aspect."""
+        differ = [
+            question.aspect
+            for question in self.questions
+            if question.of == "both" and {question.aspect} <= seen.keys() & said.keys()
+            if seen[question.aspect] != said[question.aspect]
+        ]
+        shows_it = parallel(lambda aspect: self._verify(item, aspect, said[aspect]), differ, workers=self.workers)
+        return {
+            aspect: f"{aspect}: the picture shows {seen[aspect]}, the text says {said[aspect]}"
+            for aspect, probability in zip(differ, shows_it, strict=True)
+            if probability < self.doubt
+        }
+
+    def _verify(self, item: Item, aspect: str, value: str) -> float:
+        """P(Yes) of the picture showing a value, in [0, 1]; not asked where `doubt` has decided already."""
+        if self.doubt in {0.0, 1.0}:
+            return 0.0
+        assert item.image is not None
+        question = f"Is the {aspect} of the item {value}?"
+        verdict = predict(self.verify, ScoreAdapter(), picture=picture(item.image), question=question)
+        return float(verdict.probability)
+
+    def _fuse(self, item: Item, seen: Mapping[str, str]) -> Any:
+        return predict(
+            self.fuse,
+            StructuredAdapter(),
+            title=item.title,
+            attributes=attribute_lines(item, only=self.attributes),
+            seen_in_picture=[f"{aspect}: {answer}" for aspect, answer in seen.items()],
+        )
+
+    def _facts(self, item: Item, seen: Mapping[str, str], said: Mapping[str, str]) -> tuple[Fact, ...]:
+        """Short attributes and answers as facts; a value that text and picture both give counts once, as of both.
+
+        An open answer may name the value of another attribute (`kind` a value of `genres`), a closed one only its own.
+        """
+        attributes = chosen_attributes(item, only=self.attributes).items()
+        of_text = [(aspect, part) for aspect, value in attributes if aspect not in said for part in parts(value)]
+        of_text = [*((aspect, part) for aspect, part in of_text if is_trait(part)), *said.items()]
+        values: dict[tuple[str, str], FactSource] = dict.fromkeys(of_text, "text")
+        is_open = {question.aspect for question in self.questions if not question.forms}
         for aspect, answer in seen.items():
-            told = told_by_text.get(answer.lower())
+            equal = (told for told in of_text if told[1].lower() == answer.lower())
+            told = next((told for told in equal if aspect in is_open or told[0] == aspect), None)
             values[told or (aspect, answer)] = "both" if told else "image"
         return tuple(Fact(aspect=aspect, value=value, source=source) for (aspect, value), source in values.items())
+
+
+def _choose(predictor: dspy.Predict, question: Question, values: tuple[str, ...], **about: Any) -> str:
+    """The LM's choice among `values`; empty where an LM that cannot be guided answers something else."""
+    answer = predict(
+        predictor,
+        StructuredAdapter(),
+        signature=_guided(predictor.signature, values),
+        **about,
+        question=question.text,
+        choices=", ".join(values),
+    ).answer
+    if answer in values:
+        return str(answer)
+    meant = mentioned([answer], {value: question.forms[value] for value in values})
+    return meant[0] if len(meant) == 1 else ""
+
+
+@lru_cache(maxsize=256)
+def _guided(signature: type[dspy.Signature], values: tuple[str, ...]) -> Any:
+    """The signature with an answer that decoding holds to `values`; the prompt stays the same for all questions."""
+
+    class OneOf(str):
+        """Text whose schema lists the values, and nothing else: a demo of another question may answer otherwise."""
+
+        __slots__ = ()
+
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
+            return handler(str)
+
+        @classmethod
+        def __get_pydantic_json_schema__(cls, schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+            return {**handler(schema), "enum": list(values)}
+
+    return signature.with_updated_fields("answer", type_=OneOf)
+
+
+__all__: Sequence[str] = ["QUESTIONS", "ItemFusion", "Question"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from srec.text import clean
-from srec.types import Event, Item, ItemDescription, PreferenceSummary, UserProfile
+from srec.types import Event, Fact, Item, ItemDescription, PreferenceSummary, UserProfile
 
 SHORT_VALUE_CHARS = 60
 SHORT_VALUES = 5
+SENTENCE_WORDS = 3  # `Warner Bros.` has fewer
 BOOKKEEPING = ("_id", "_url", "_source", "_path")
 """Columns that end so are a catalogue's bookkeeping, not traits of the item."""
 
@@ -39,12 +40,33 @@ def parts(value: str) -> list[str]:
     return [part.strip() for part in value.split("|") if part.strip()]
 
 
+def is_trait(value: str) -> bool:
+    """Whether an attribute's value is short and not a sentence: free text may speak of anything."""
+    is_sentence = value.endswith((".", "!", "?")) and len(value.split()) >= SENTENCE_WORDS
+    return len(value) <= SHORT_VALUE_CHARS and not is_sentence
+
+
 def headline(item: Item, *, only: Sequence[str] | None = None) -> str:
     """Title and short attributes: `Toy Story (1995; Adventure, Animation)`. This is all that is sure of an item."""
     values = (", ".join(parts(value)[:4]) for value in chosen_attributes(item, only=only).values())
-    short = [value for value in values if len(value) <= SHORT_VALUE_CHARS][:SHORT_VALUES]
+    short = [value for value in values if is_trait(value)][:SHORT_VALUES]
     name = clean(item.title) or "an item without a title"
     return f"{name} ({'; '.join(short)})" if short else name
+
+
+def composed(begin: str, facts: Sequence[Fact], contradictions: Mapping[str, str]) -> str:
+    """A description of facts alone, after `begin`; each contradicted aspect stands in its contradiction only.
+
+    `Toy. Picture and text agree on: category car. The picture shows: colour red.`
+    """
+    named = (("both", "Picture and text agree on"), ("image", "The picture shows"), ("text", "The text says"))
+    sentences = [begin]
+    for source, opening in named:
+        of_source = [fact for fact in facts if fact.source == source and fact.aspect not in contradictions]
+        if of_source:
+            sentences.append(f"{opening}: {', '.join(f'{fact.aspect} {fact.value}' for fact in of_source)}")
+    sentences += [f"Picture and text disagree on {contradiction}" for contradiction in contradictions.values()]
+    return f"{'. '.join(sentences)}."
 
 
 def described(item: Item, descriptions: Mapping[str, ItemDescription]) -> str:

@@ -8,12 +8,12 @@ import pytest
 from dspy.lm15 import TextPart
 
 from srec.stages import signatures
-from srec.stages.fusion import ItemFusion, VisualQuestion
+from srec.stages.fusion import ItemFusion, Question
 from srec.stages.preference import TemporalPreference
 from srec.stages.profile import UserProfiling
 from srec.stages.scoring import CoTScoring
 from srec.testing import scripted
-from srec.types import Window
+from srec.types import Item, Window
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 REWRITE = "SREC_GOLDEN=write pytest tests/stages/test_golden.py"
@@ -22,6 +22,7 @@ SHOWS_A_PICTURE = {"description": 0, "image": 1, "both": 1}
 
 ANSWERS = {
     "AnswerVisualQuestion": {"answer": "a cowboy doll and a toy astronaut"},
+    "VerifyFact": 0.1,
     "FuseItem": {"description": "A film about toys.", "contradictions": []},
     "SummarizePreference": {"summary": "Likes animation.", "stable": [], "rising": [], "fading": []},
     "ProfileUser": {"profile": "a family viewer.", "traits": []},
@@ -62,10 +63,20 @@ def hold(name: str, chat: str) -> None:
 
 def test_the_prompts_of_fusion_with_a_picture(toy_story):
     lm = scripted(ANSWERS)
-    question = VisualQuestion("kind", "What kind of item is it?")
+    question = Question("kind", "What kind of item is it?")
     ItemFusion(questions=[question], lm=lm)(item=toy_story)
-    hold("AnswerVisualQuestion", asked(lm, "AnswerVisualQuestion"))
+    hold("AnswerVisualQuestion.open", asked(lm, "AnswerVisualQuestion"))
     hold("FuseItem.with_picture", asked(lm, "FuseItem"))
+
+
+def test_the_prompts_of_closed_questions(poster):
+    lm = scripted(ANSWERS | {"AnswerVisualQuestion": {"answer": "blue"}, "AnswerTextQuestion": {"answer": "red"}})
+    colour = Question("colour", "Which colour does the item have?", choices=["red", "green", "blue"], of="both")
+    item = Item(item_id="1", title="Red car", attributes={"wheels": "green"}, image=poster)
+    ItemFusion(questions=[colour], write="composed", lm=lm)(item=item)
+    hold("AnswerVisualQuestion.closed", asked(lm, "AnswerVisualQuestion"))
+    hold("AnswerTextQuestion", asked(lm, "AnswerTextQuestion"))
+    hold("VerifyFact", asked(lm, "VerifyFact"))
 
 
 def test_the_prompt_of_fusion_without_a_picture(heat):

@@ -12,7 +12,7 @@ from srec.errors import ModelError, StoreError
 from srec.lm.adapters import BlindModelWarning
 from srec.lm.usage import count_usage
 from srec.recommender import MLLMSRec
-from srec.stages.fusion import ItemFusion, VisualQuestion
+from srec.stages.fusion import ItemFusion, Question
 from srec.stages.kept import keep
 from srec.stages.preference import TemporalPreference
 from srec.stages.profile import UserProfiling
@@ -63,7 +63,14 @@ def test_another_text_or_picture_has_another_key(toy_story, poster):
 def test_other_options_have_another_key(toy_story):
     options = [
         {},
-        {"questions": [VisualQuestion("kind", "What is it?")]},
+        {"questions": [Question("kind", "What is it?")]},
+        {"questions": [Question("kind", "What is it?", choices=["film", "book"])]},
+        {"questions": [Question("kind", "What is it?", choices=["book", "film"])]},
+        {"questions": [Question("kind", "What is it?", choices={"film": ["movie"], "book": []})]},
+        {"questions": [Question("kind", "What is it?", choices=["film", "book"], of="both")]},
+        {"questions": [Question("kind", "What is it?", choices=["film", "book"], of="both", beside=["box"])]},
+        {"write": "composed"},
+        {"doubt": 0.4},
         {"attributes": ["year"]},
         {"attributes": []},
         {"max_tokens": 100},
@@ -341,7 +348,7 @@ def test_bootstrapped_demos_of_every_predictor_appear_in_its_prompt(history, toy
             "scoring.reason",
             "scoring.judge",
         )
-    }
+    } | {"program.fusion.answer_from_text": 0, "program.fusion.verify": 0}
     roles = {tuple(message.role for message in request.messages) for request in lm.engine.requests}
     assert roles == {("user", "assistant", "user")}
     judged = lm.engine.requests[-1].messages

@@ -130,3 +130,16 @@ def test_a_score_does_not_depend_on_the_number_of_workers(profile, summary):
     one, all_at_once = (CoTScoring(workers=w, lm=judging())(profile, summary, many) for w in (1, 16))
     assert one == all_at_once
     assert isinstance(one[0], Score)
+
+
+@pytest.mark.parametrize(
+    ("view", "shows_picture", "shows_text"),
+    [("description", False, True), ("image", True, False), ("both", True, True)],
+)
+def test_a_candidate_is_judged_by_what_the_view_shows_of_it(  # noqa: PLR0917 (fixtures)
+    view, shows_picture, shows_text, profile, summary, toy_story, descriptions
+):
+    lm = judging(0.5)
+    CoTScoring(view=view, lm=lm)(profile, summary, [toy_story], descriptions)
+    assert ("<picture>" in lm.engine.prompts[-1]) is shows_picture
+    assert (descriptions["1"].text in lm.engine.prompts[-1]) is shows_text

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from srec.stages.wording import (
     attribute_lines,
+    composed,
     described,
     event_lines,
     gap,
@@ -12,7 +13,7 @@ from srec.stages.wording import (
     preference_text,
     profile_text,
 )
-from srec.types import Event, Item, ItemDescription, PreferenceSummary, UserProfile
+from srec.types import Event, Fact, Item, ItemDescription, PreferenceSummary, UserProfile
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,11 @@ def test_every_gap_has_words(seconds):
 def test_a_headline_leaves_out_long_values_and_keeps_five():
     attributes = {"plot": "x" * 61, **{f"a{n}": str(n) for n in range(8)}}
     assert headline(Item(item_id="1", title="Toy", attributes=attributes)) == "Toy (0; 1; 2; 3; 4)"
+
+
+def test_a_headline_leaves_out_sentences_however_short():
+    item = Item(item_id="1", title="T", attributes={"text": "Tied with a pink ribbon.", "maker": "Warner Bros."})
+    assert headline(item) == "T (Warner Bros.)"
 
 
 def test_a_headline_shows_four_parts_of_a_value():
@@ -88,3 +94,19 @@ def test_a_summary_and_a_profile_read_as_one_paragraph():
         profile_text(UserProfile(user_id="7", text="A child.", traits=("a", "b"), until=1))
         == "A child. Lasting tastes: a, b."
     )
+
+
+def test_a_composed_description_says_each_thing_once_and_where_it_was_read():
+    facts = [
+        Fact(aspect="category", value="car", source="both"),
+        Fact(aspect="colour", value="red", source="image"),
+        Fact(aspect="pattern", value="striped", source="image"),
+        Fact(aspect="colour", value="blue", source="text"),
+        Fact(aspect="material", value="wood", source="text"),
+    ]
+    contradictions = {"colour": "colour: the picture shows red, the text says blue"}
+    assert composed("Comet", facts, contradictions) == (
+        "Comet. Picture and text agree on: category car. The picture shows: pattern striped. The text says: material "
+        "wood. Picture and text disagree on colour: the picture shows red, the text says blue."
+    )
+    assert composed("Comet", [], {}) == "Comet."

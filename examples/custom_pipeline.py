@@ -7,7 +7,7 @@ import dspy
 
 import srec
 
-MODEL = sys.argv[1] if len(sys.argv) > 1 else "local:smollm2-135m"
+MODEL = sys.argv[1] if len(sys.argv) > 1 else "local:"
 
 
 def catalogue_text(item: srec.Item) -> srec.ItemDescription:

@@ -12,7 +12,7 @@ import srec
 from srec.data.unseen import unseen
 
 # A model in this process, a server ("http://127.0.0.1:8000/v1#NAME") or a provider ("openai/gpt-5-mini").
-MODEL = sys.argv[1] if len(sys.argv) > 1 else "local:smollm2-135m"
+MODEL = sys.argv[1] if len(sys.argv) > 1 else "local:"
 
 
 def main() -> None:
@@ -23,8 +23,9 @@ def main() -> None:
     candidates = unseen(data, user_id, candidates="uniform:5", seed=0)
 
     # Only the last 6 events are read, which bounds the calls for this user.
-    short = srec.ItemFusion(max_tokens=64)  # bounds of answers keep a small machine quick
-    program = srec.MLLMSRec(fusion=short, preference=srec.TemporalPreference(window=3, step=3), recent=6)
+    # Closed questions, and no free text: what a small model can do well. A large one needs none of these arguments.
+    fusion = srec.ItemFusion(questions=srec.toy_questions(), write="composed", doubt=1)
+    program = srec.MLLMSRec(fusion=fusion, preference=srec.TemporalPreference(window=3, step=3), recent=6)
 
     # Results are kept in a folder: run it again on the same one, and nothing is asked twice.
     lm = srec.connect(MODEL)

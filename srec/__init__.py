@@ -4,7 +4,7 @@
 
     shop = srec.toyshop(items=60, users=20, seed=0)
     cases = srec.cases(shop.data, candidates="uniform:20", users=5, seed=0)
-    program = srec.MLLMSRec(lm=srec.connect("local:smollm2-135m"))
+    program = srec.MLLMSRec(lm=srec.connect("local:"))
     print(program(cases[0]).ranking.top(3))
 
 The public names are those of `__init__.pyi`. They are loaded when they are first used, so `import srec` costs less than

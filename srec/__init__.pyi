@@ -8,6 +8,7 @@ from .data.toyshop import ToyShop as ToyShop
 from .data.toyshop import toyshop as toyshop
 from .errors import LeakageError as LeakageError
 from .errors import SrecError as SrecError
+from .evaluation.questions import toy_questions as toy_questions
 from .evaluation.report import Report as Report
 from .evaluation.run import evaluate as evaluate
 from .explanation import Explanation as Explanation
@@ -17,10 +18,10 @@ from .lm.usage import count_usage as count_usage
 from .recommender import MLLMSRec as MLLMSRec
 from .recommender import Recommendation as Recommendation
 from .stages.fusion import ItemFusion as ItemFusion
-from .stages.fusion import VisualQuestion as VisualQuestion
 from .stages.kept import keep as keep
 from .stages.preference import TemporalPreference as TemporalPreference
 from .stages.profile import UserProfiling as UserProfiling
+from .stages.question import Question as Question
 from .stages.scoring import CoTScoring as CoTScoring
 from .store import Store as Store
 from .types import Case as Case

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from srec.data.folder import Dataset
     from srec.evaluation.report import Report
     from srec.recommender import MLLMSRec, Recommendation
+    from srec.stages.fusion import ItemFusion
 
-DEFAULT_MODEL = "local:smollm2-135m"
+DEFAULT_MODEL = "local:"
+DEMONSTRATION = ("smollm2-135m", "srec-tiny")  # models that show that all works, and no more
 DEFAULT_RANKERS = "random,popularity,recent-popularity,markov,item-knn,content-knn"
 TOYSHOP = re.compile(r"toyshop(?::(\d{1,7})x(\d{1,7})(?:@(\d{1,9}))?)?")
 
@@ -42,7 +44,13 @@ app = typer.Typer(
 )
 
 Data = Annotated[str, typer.Argument(help="A dataset folder, or the generated toyshop, or toyshop:ITEMSxUSERS@SEED.")]
-Model = Annotated[str, typer.Option(help="local:NAME, local:FOLDER, vllm:URL#MODEL, URL#MODEL or PROVIDER/MODEL.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="local:NAME, local:FOLDER, vllm:URL#MODEL, URL#MODEL or PROVIDER/MODEL; "
+        "local: alone is $SREC_LOCAL_MODEL, else srec-tiny."
+    ),
+]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="Folder of results; by default runs/<dataset>.")]
 Workers = Annotated[int, typer.Option(min=1, help="How many things are worked on at once.")]
 Json = Annotated[str | None, typer.Option("--json", metavar="OUT", help="Write one JSON object to a file, or to - .")]
@@ -82,11 +90,12 @@ def demo(
     """Make a toy shop, rank its toys with the program and with baselines, and explain three recommendations."""
     from srec import MLLMSRec, cases, evaluate, explain, keep, toyshop  # noqa: PLC0415
     from srec.data.unseen import unseen  # noqa: PLC0415
+    from srec.evaluation.stages.fused import toy_fusion  # noqa: PLC0415
 
     data, out = toyshop(items=items, users=users, seed=seed).data, show.console()
     chosen = cases(data, candidates=f"uniform:{min(20, items // 2)}", seed=seed)
     lm = _connect(model, out)
-    program = MLLMSRec(recent=20, lm=lm)
+    program = MLLMSRec(fusion=toy_fusion(), recent=20, lm=lm)
     with TemporaryDirectory(prefix="srec-demo-") as aside, keep(store or aside) as kept:
         names = DEFAULT_RANKERS.split(",")
         report = evaluate(chosen, {"program": program, **{n: n for n in names}}, seed=seed, lm=lm, store=kept)
@@ -146,11 +155,12 @@ def describe(
     """Describe every item from its picture and text. What is in the store is not asked again; failures are."""
     from itertools import islice  # noqa: PLC0415
 
-    from srec import ItemDescription, ItemFusion, bulk, count_usage  # noqa: PLC0415
+    from srec import ItemDescription, bulk, count_usage  # noqa: PLC0415
 
     source, out = _load(data, strict=strict), show.console(json_to)
     lm = _connect(model, out, connections=workers)
-    fusion = ItemFusion(attributes=_listed(attributes), lm=lm)
+    fusion = _fusion(data, attributes=_listed(attributes))
+    fusion.set_lm(lm)
     inputs = islice(source.items.values(), limit)
     total = min(limit or len(source.items), len(source.items))
     with count_usage() as usage, _quietly():
@@ -199,7 +209,14 @@ def profile(
     check_user(source, user)
     preference = TemporalPreference(window=window, step=step)
     lm = _connect(model, out, connections=workers)
-    program = MLLMSRec(preference=preference, scoring=lambda *_: [], recent=recent, workers=workers, lm=lm)
+    program = MLLMSRec(
+        fusion=_fusion(data),
+        preference=preference,
+        scoring=lambda *_: [],
+        recent=recent,
+        workers=workers,
+        lm=lm,
+    )
     with keep(_store(store, source)), count_usage() as usage, _quietly():
         made = program.recommend(source.history(user), ())
     show.person(out, made)
@@ -240,7 +257,9 @@ def rank(
     chosen = unseen(source, user, candidates=candidates, seed=seed)
     if not chosen:
         raise InputError(f"user {user!r} has seen every item of {source.name!r}; there is nothing left to rank")
-    program = _program(recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers)
+    program = _program(
+        _fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
+    )
     lm = _connect(model, out, connections=workers)
     program.set_lm(lm)
     with keep(_store(store, source)), count_usage() as usage, _quietly():
@@ -282,6 +301,7 @@ def evaluate(
     runs: Annotated[Path | None, typer.Option(help="Write the rankings here, in TREC's format.")] = None,
     write_candidates: Annotated[Path | None, typer.Option(help="Write the candidates, for file:PATH.")] = None,
     strict: Strict = False,
+    stages: Annotated[bool, typer.Option("--stages", help="Hold each stage against a toy shop's truth.")] = False,
 ) -> None:
     """Measure rankers on the same cases: a table with intervals, and what it cost."""
     from srec import cases  # noqa: PLC0415
@@ -292,7 +312,12 @@ def evaluate(
     for name in names:
         if name not in (*BASELINES, "program") and not name.startswith("run:"):
             raise InputError(f"ranker {name!r} is not known; give program, {', '.join(BASELINES)} or run:FILE")
-    program = _program(recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers)
+    program = _program(
+        _fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
+    )
+    if stages:
+        _evaluate_stages(data, program, model=model, users=users, store=store, workers=workers, json_to=json_to)
+        return
     source = _load(data, strict=strict)
     chosen = cases(source, task=task, protocol=protocol, candidates=candidates, users=users, seed=seed)
     if write_candidates is not None:
@@ -343,11 +368,52 @@ def _load(data: str, *, strict: bool = False) -> Dataset:
     """The dataset that an argument names."""
     from srec import load, toyshop  # noqa: PLC0415
 
+    asked = _toyshop(data)
+    if asked is None:
+        return load(data, strict=strict)
+    items, users, seed = asked
+    return toyshop(items=items, users=users, seed=seed).data
+
+
+def _toyshop(data: str) -> tuple[int, int, int] | None:
+    """Items, users and seed of the toy shop that `data` names; None where it names none."""
     named = TOYSHOP.fullmatch(data)
     if named is None:
-        return load(data, strict=strict)
+        return None
     items, users, seed = named.groups()
-    return toyshop(items=int(items or 300), users=int(users or 200), seed=int(seed or 0)).data
+    return int(items or 300), int(users or 200), int(seed or 0)
+
+
+def _evaluate_stages(
+    data: str,
+    program: MLLMSRec,
+    *,
+    model: str,
+    users: int | None,
+    store: Path | None,
+    workers: int,
+    json_to: str | None,
+) -> None:
+    """Print what every stage reached in a toy shop; all that decides it is the name of the shop, model and program."""
+    from srec.evaluation.stages.run import run  # noqa: PLC0415
+
+    asked = _toyshop(data)
+    if asked is None:
+        raise InputError(f"--stages needs a world whose truth is known, not {data!r}; give toyshop:ITEMSxUSERS@SEED")
+    out = show.console(json_to)
+    items, shoppers, seed = asked
+    report = run(
+        _connect(model, out, connections=workers),
+        items=items,
+        users=min(shoppers, users or shoppers),
+        seed=seed,
+        program=program,
+        store=store or Path("runs") / "toyshop",
+        workers=workers,
+    )
+    out.print(report if out.is_terminal else str(report), markup=False)
+    show.write_json(report.to_json(), json_to)
+    _end(sum(report.failed.values()), "some calls failed and count as wrong; the table's notes say why")
 
 
 def _store(given: Path | None, data: Dataset) -> Path:
@@ -368,16 +434,27 @@ def _connect(model: str, out: Any, *, connections: int = 32) -> Any:
         raise InputError(str(error)) from error
     lm = connect(model, max_connections=connections)
     blind = "" if sees(lm) else "; it cannot see, so pictures are passed over and it reads text only"
-    size = "; it is of demonstration size" if "smollm2-135m" in model else ""
+    size = "; it is of demonstration size" if any(small in lm.model for small in DEMONSTRATION) else ""
     out.print(f"model: {lm.model}{blind}{size}", markup=False)
     return lm
 
 
-def _program(*, recent: int, window: int, step: int, reasoning: str, view: str, workers: int) -> MLLMSRec:
+def _fusion(data: str, *, attributes: list[str] | None = None) -> ItemFusion:
+    """Open questions about items; of a generated toy shop, the closed ones that its truth answers."""
+    from srec import ItemFusion  # noqa: PLC0415
+    from srec.evaluation.stages.fused import toy_fusion  # noqa: PLC0415
+
+    return ItemFusion(attributes=attributes) if attributes or _toyshop(data) is None else toy_fusion()
+
+
+def _program(
+    fusion: ItemFusion, *, recent: int, window: int, step: int, reasoning: str, view: str, workers: int
+) -> MLLMSRec:
     from srec import CoTScoring, MLLMSRec, TemporalPreference  # noqa: PLC0415
 
     scoring: Any = {"reasoning": reasoning, "view": view}  # checked by the stage
     return MLLMSRec(
+        fusion=fusion,
         preference=TemporalPreference(window=window, step=step),
         scoring=CoTScoring(**scoring, workers=workers),
         recent=recent,

@@ -9,14 +9,14 @@ from srec.errors import AnswerError, InputError, LeakageError
 from srec.explanation import Evidence, explain
 from srec.lm.usage import count_usage
 from srec.recommender import MLLMSRec, Recommendation
-from srec.stages.fusion import ItemFusion, VisualQuestion
+from srec.stages.fusion import ItemFusion, Question
 from srec.stages.kept import keep
 from srec.stages.preference import TemporalPreference
 from srec.stages.scoring import CoTScoring
 from srec.testing import check_ranker, scripted
 from srec.types import Event, Fact, History, Item, ItemDescription, PreferenceSummary, Score, UserProfile
 
-KIND = VisualQuestion("kind", "What kind of item is it?")
+KIND = Question("kind", "What kind of item is it?")
 BRANDS = ("Fernhill", "Okapi", "Brightwell", "Tiny Atlas", "Marlowe", "Pebble Lane", "Lumo", "Hobbs")
 
 

@@ -1,0 +1,1 @@
+"""Every stage against what is true in the toy shop; `run.run` is the whole of it."""

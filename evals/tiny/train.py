@@ -1,9 +1,14 @@
 """Train the eyes of srec-tiny: the tower on facts, the words on questions to the frozen LM, the connector on both.
 
-    python evals/tiny/train.py --out runs/tiny --threads 2
+    python evals/tiny/train.py --out runs/tiny
 
 Everything is made from one seed: pictures, three trained parts with their logs, and the pack, `srec-tiny.safetensors`.
-It goes on where it was stopped.
+It goes on where it was stopped. Tower and words do not need each other: on two cores they are trained soonest by two
+processes of one thread, and then the connector, which takes what it finds in the folder:
+
+    python evals/tiny/train.py --out runs/tiny --threads 1 --only tower &
+    python evals/tiny/train.py --out runs/tiny --threads 1 --only words & wait
+    python evals/tiny/train.py --out runs/tiny
 """
 
 from __future__ import annotations
@@ -40,8 +45,15 @@ def main() -> None:
     made = pictures(args.pictures, seed=SEED, folder=args.out / "pictures")
     unseen = pictures(TEST, seed=TEST_SEED, folder=args.out / "pictures")
     seen, test = Pictures(made), Pictures(unseen)
-    head = train_tower(model, seen, test, out=args.out, steps=args.tower_steps)
-    words = train_words(model, processor, seen, test, out=args.out, steps=args.words_steps, wide_steps=args.wide_steps)
+    head = words = None
+    if args.only != "words":
+        head = train_tower(model, seen, test, out=args.out, steps=args.tower_steps)
+    if args.only != "tower":
+        words = train_words(
+            model, processor, seen, test, out=args.out, steps=args.words_steps, wide_steps=args.wide_steps
+        )
+    if head is None or words is None:
+        return
     train_connector(model, head, words, seen, test, out=args.out, steps=args.connector_steps)
     trained = {"pictures": f"{args.pictures} rendered toys", "steps": steps_of(args), "seed": str(SEED)}
     tiny.write(tiny.pack(model), args.out / "srec-tiny.safetensors", trained=trained)
@@ -56,6 +68,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--wide-steps", type=int, default=300, help="the same, in more wordings")
     parser.add_argument("--connector-steps", type=int, default=700, help="of 64 pictures")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", choices=("tower", "words"), help="train this part, and no other")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""Write the tables of LEADERBOARD.md from the JSON of `srec evaluate`.
+"""Write the tables of LEADERBOARD.md from the JSON of `srec evaluate`, with and without `--stages`.
 
 python evals/leaderboard.py evals/results/NAME.json ... > evals/LEADERBOARD.md
 """
@@ -20,7 +20,9 @@ def main() -> None:
     """Print the page."""
     sys.stdout.write(HEAD)
     for path in map(Path, sys.argv[1:]):
-        sys.stdout.write(section(json.loads(path.read_text(encoding="utf-8")), name=path.stem))
+        report = json.loads(path.read_text(encoding="utf-8"))
+        written = stages(report) if "vqa" in report else section(report, name=path.stem)
+        sys.stdout.write(written)
 
 
 def section(report: dict, *, name: str) -> str:
@@ -38,9 +40,32 @@ def section(report: dict, *, name: str) -> str:
     return f"\n## {report['data']}: {name}\n\n{facts}\n\n{table}\n\n{cost(report)}\n"
 
 
+SECTIONS = ("vqa", "vqa_open", "vqa_held_out", "fusion", "preference", "profile", "scores")
+
+
+def stages(report: dict) -> str:
+    """Every stage beside the truth of a toy shop, on one table."""
+    facts = f"n = {report['n']} items, {report['cases']} cases, seed {report['seed']}, model `{report['model']}`"
+    parts = {name: report[name] for name in SECTIONS}
+    parts |= {f"control {name}": figures for name, figures in report["controls"].items()}
+    parts["ceilings"] = report["ceilings"]
+    rows = [["stage", "figure", "value", "chance", "ceiling", "n"], ["---"] * 6]
+    for part, figures in parts.items():
+        for name, figure in figures.items():
+            rows.append([part, name, cell(figure), number(figure["chance"]), number(figure["ceiling"]), figure["n"]])
+    table = "\n".join(f"| {' | '.join(map(str, row)).replace('_', ' ')} |" for row in rows)
+    failed = ", ".join(f"{step}: {count:,}" for step, count in report["failed"].items()) or "nothing"
+    return f"\n## The stages beside the truth: {report['data']}\n\n{facts}. Failed: {failed}.\n\n{table}\n"
+
+
+def number(value: float | None) -> str:
+    """Three decimals; a dash where there was nothing to measure."""
+    return "-" if value is None else f"{value:.3f}"
+
+
 def cell(metric: dict) -> str:
     """A value with its interval."""
-    return f"{metric['value']:.3f} [{metric['low']:.3f} {metric['high']:.3f}]"
+    return f"{number(metric['value'])} [{number(metric['low'])} {number(metric['high'])}]"
 
 
 def cost(report: dict) -> str:

@@ -104,7 +104,7 @@ def test_failed_calls_count_as_wrong_and_are_told(shop, asking, connoisseur):
     report = run(asking(Broken(shop)), **SIZE | {"items": 12, "users": 3, "ceiling_cases": 6})
     assert [figure.value for figure in report.vqa.values()] == [0.0, 0.0, 0.0]
     assert report.fusion["text_only"].value == 0.0
-    assert report.failed["questions, plain"] == 36
+    assert report.failed["closed questions, plain"] == 36
     assert report.failed["descriptions, plain"] == 12
     assert report.failed["candidates, program"] > 0
     assert report.scores["auc"].value == 0.5

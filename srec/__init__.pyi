@@ -13,6 +13,8 @@ from .evaluation.report import Report as Report
 from .evaluation.run import evaluate as evaluate
 from .explanation import Explanation as Explanation
 from .explanation import explain as explain
+from .learn.train import TrainConfig as TrainConfig
+from .learn.train import train as train
 from .lm.connect import connect as connect
 from .lm.usage import count_usage as count_usage
 from .recommender import MLLMSRec as MLLMSRec

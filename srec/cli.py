@@ -47,7 +47,7 @@ Data = Annotated[str, typer.Argument(help="A dataset folder, or the generated to
 Model = Annotated[
     str,
     typer.Option(
-        help="local:NAME, local:FOLDER, vllm:URL#MODEL, URL#MODEL or PROVIDER/MODEL; "
+        help="local:NAME, local:FOLDER, either with #LORA_FOLDER, vllm:URL#MODEL, URL#MODEL or PROVIDER/MODEL; "
         "local: alone is $SREC_LOCAL_MODEL, else srec-tiny."
     ),
 ]
@@ -332,6 +332,34 @@ def evaluate(
     _end(_unscored(report), "the program left candidates without a score; the table's notes say why")
 
 
+@app.command(epilog="\b\nTry: srec train runs/rows/rows.jsonl --base local: --out runs/lora")
+def train(
+    rows: Annotated[Path, typer.Argument(help="A file of rows, images/ beside it.")],
+    *,
+    base: Annotated[str, typer.Option(help="The local model to train: local:NAME or local:FOLDER.")] = DEFAULT_MODEL,
+    out: Annotated[Path, typer.Option(help="A folder of its own for the LoRA; a killed training goes on there.")],
+    dev: Annotated[Path | None, typer.Option(help="Verdict rows of other users: when to stop, what to keep.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each row is seen.")] = 3,
+    rank: Annotated[int, typer.Option(min=1, help="Width of the LoRA.")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="The highest; it falls as a cosine.")] = 2e-4,
+    ranking: Annotated[float, typer.Option(min=0.0, help="Weight of the loss over a user's candidates.")] = 0.0,
+    merge: Annotated[bool, typer.Option("--merge", help="Write a whole model in place of a LoRA.")] = False,
+    seed: Seed = 0,
+    json_to: Json = None,
+) -> None:
+    """Train a LoRA of a local model on rows, and write it with a card."""
+    from dataclasses import asdict  # noqa: PLC0415
+
+    from srec import TrainConfig  # noqa: PLC0415
+    from srec import train as run  # noqa: PLC0415
+
+    config = TrainConfig(epochs=epochs, rank=rank, learning_rate=learning_rate, ranking=ranking, merge=merge, seed=seed)
+    made = run(rows, base=base, out=out, config=config, dev=dev)
+    told = ", ".join(f"{name} {number:g}" for name, number in made.metrics.items())
+    show.console(json_to).print(f"{made.base} -> {made.folder}: {told}", markup=False)
+    _write_object({**asdict(made), "folder": str(made.folder)}, json_to)
+
+
 @app.command(epilog=f"\b\nTry: srec doctor {DEFAULT_MODEL}")
 def doctor(
     models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]…", help="Model strings to look at.")] = None,
@@ -425,11 +453,14 @@ def _connect(model: str, out: Any, *, connections: int = 32) -> Any:
     """The LM, announced with what it is and what it cannot do."""
     from srec.lm.checkpoint import whereabouts  # noqa: PLC0415
     from srec.lm.connect import connect, parse, sees  # noqa: PLC0415
+    from srec.lm.lora import check_files  # noqa: PLC0415
 
     try:
         wanted = parse(model)
         if wanted.kind == "local":
             whereabouts(wanted.model)
+        if wanted.lora:
+            check_files(Path(wanted.lora))
     except ModelError as error:
         raise InputError(str(error)) from error
     lm = connect(model, max_connections=connections)

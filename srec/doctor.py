@@ -17,7 +17,10 @@ from srec.errors import MissingPackage, ModelError, StoreError
 State = Literal["ok", "missing", "broken"]
 
 NEEDED = ("srec", "dspy", "numpy", "pyarrow", "pillow", "diskcache", "pydantic", "rich", "scipy", "typer")
-EXTRAS = {"local": ("accelerate", "gguf", "llguidance", "safetensors", "torch", "transformers"), "serve": ("vllm",)}
+EXTRAS = {
+    "local": ("accelerate", "gguf", "llguidance", "peft", "safetensors", "torch", "transformers"),
+    "serve": ("vllm",),
+}
 SERVER_TIMEOUT_S = 3.0
 GIB = 2**30
 
@@ -151,7 +154,7 @@ def _model(model: str) -> Finding:
         wanted = parse(model)
         match wanted.kind:
             case "local":
-                told = _local(wanted.model)
+                told = _local(wanted.model, lora=wanted.lora)
             case "hosted":
                 told = _hosted(wanted.model)
             case _:
@@ -162,9 +165,10 @@ def _model(model: str) -> Finding:
     return Finding(subject=model, told=told)
 
 
-def _local(name: str) -> str:
+def _local(name: str, *, lora: str = "") -> str:
     """What a local model's name means; `ModelError` if it surely cannot be loaded."""
     from srec.lm.checkpoint import whereabouts  # noqa: PLC0415  the LM side, for this command only
+    from srec.lm.lora import check_files  # noqa: PLC0415  likewise
 
     where = whereabouts(name)
     if where.startswith("folder ") and not (Path(name).expanduser() / "config.json").is_file():
@@ -172,7 +176,10 @@ def _local(name: str) -> str:
     for package in EXTRAS["local"]:
         if not _version(package):
             raise MissingPackage(package, extra="local")
-    return where
+    if not lora:
+        return where
+    check_files(Path(lora))
+    return f"{where}, with the LoRA in {lora}"
 
 
 def _served(url: str, model: str) -> str:

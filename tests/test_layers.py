@@ -32,7 +32,7 @@ FLOORS = {
     "exits": 7,
     "cli": 8,
 }
-HEAVY = {"torch", "transformers", "llguidance"}
+HEAVY = {"torch", "transformers", "llguidance", "peft", "safetensors"}
 HEAVY_FILES = {
     "lm/local.py",
     "lm/prefix.py",
@@ -42,6 +42,9 @@ HEAVY_FILES = {
     "lm/checkpoint.py",
     "lm/eyes.py",
     "lm/tiny.py",
+    "learn/losses.py",
+    "learn/student.py",
+    "learn/tuning.py",
     "doctor.py",  # asks torch for GPUs
 }
 FORBIDDEN_CALLS = {"eval", "exec", "__import__"}

@@ -1,6 +1,7 @@
 """One string for each language model, and one door to all of them.
 
 local:srec-tiny                         weights in this process: a packaged name, a folder, or a hub repository
+local:srec-tiny#runs/lora               the same with a LoRA of that model, from a folder
 local:                                  the same, of the model that $SREC_LOCAL_MODEL names, else of srec-tiny
 vllm:http://127.0.0.1:8000/v1#MODEL     a vLLM server
 http://127.0.0.1:1234/v1#MODEL          any other server with OpenAI's chat API
@@ -27,9 +28,10 @@ from dspy.utils.exceptions import LMConfigurationError
 
 from srec.errors import MissingPackage, ModelError
 from srec.lm import checkpoint
+from srec.lm.lora import obtain_lora
 from srec.lm.verbalizer import answer_token_ids
 
-FORMS = "local:NAME, local:FOLDER, vllm:URL#MODEL, URL#MODEL or PROVIDER/MODEL"
+FORMS = "local:NAME, local:FOLDER, local:NAME#LORA_FOLDER, vllm:URL#MODEL, URL#MODEL or PROVIDER/MODEL"
 FREQUENCY_PENALTY = 0.5
 """For local models: without it, models of this size repeat themselves until an answer's bound."""
 DEFAULT_LOCAL = "srec-tiny"
@@ -39,11 +41,12 @@ MOST_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelString:
-    """A model string taken apart; `url` is empty where there is no server to name."""
+    """A model string taken apart; `url` is empty without a server to name, `lora` without a LoRA's folder."""
 
     kind: Kind
     model: str
     url: str = ""
+    lora: str = ""
 
 
 def parse(model: str) -> ModelString:
@@ -53,8 +56,7 @@ def parse(model: str) -> ModelString:
         ModelError: it has none of the known forms.
     """
     if model.startswith("local:"):
-        name = model.removeprefix("local:") or os.environ.get("SREC_LOCAL_MODEL") or DEFAULT_LOCAL
-        return ModelString(kind="local", model=name)
+        return _local_string(model.removeprefix("local:"))
     if model.startswith(("vllm:", "http://", "https://")):
         url, _, name = model.removeprefix("vllm:").partition("#")
         if not name or urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
@@ -67,6 +69,15 @@ def parse(model: str) -> ModelString:
     if provider and name and ":" not in provider and _is_provider(model):
         return ModelString(kind="hosted", model=model)
     raise ModelError(f"unknown model string {model!r}; give one of the forms {FORMS}")
+
+
+def _local_string(told: str) -> ModelString:
+    """`NAME`, `NAME#LORA_FOLDER` or `#LORA_FOLDER`; else what $SREC_LOCAL_MODEL says, without a leading '#'."""
+    default = os.environ.get("SREC_LOCAL_MODEL") or DEFAULT_LOCAL
+    name, sign, lora = (told or default).partition("#")
+    if sign and not lora:
+        raise ModelError(f"model string 'local:{told}' names no LoRA after '#', as in local:{DEFAULT_LOCAL}#FOLDER")
+    return ModelString(kind="local", model=name or default.partition("#")[0], lora=lora)
 
 
 def connect(
@@ -124,7 +135,7 @@ def connect(
         hosted.sees_images = images is not False
         return hosted
     if wanted.kind == "local":
-        engine: Any = _local_engine(wanted.model, device=device)
+        engine: Any = _local_engine(wanted, device=device)
         settings.setdefault("frequency_penalty", FREQUENCY_PENALTY)
     else:
         server_key = api_key or os.environ.get("SREC_API_KEY") or "EMPTY"
@@ -265,17 +276,18 @@ def _http_json(url: str, *, key: str, timeout_s: float, body: dict[str, Any] | N
         raise ModelError(f"what answers at {url} is not a server with OpenAI's API; check the address") from error
 
 
-def _local_engine(name: str, *, device: str | None) -> Any:
+def _local_engine(wanted: ModelString, *, device: str | None) -> Any:
     if "torch" not in sys.modules:
         # OpenMP threads that spin while they wait make two threads ten times slower than one on a busy machine.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         os.environ.setdefault("GOMP_SPINCOUNT", "0")
-    weights = checkpoint.obtain(name)
+    weights = checkpoint.obtain(wanted.model)
+    lora = obtain_lora(wanted.lora, base=weights) if wanted.lora else None
     try:
         from srec.lm.local import LocalEngine  # noqa: PLC0415 (torch is loaded when it is needed)
     except ImportError as error:
         raise MissingPackage(error.name or "torch", extra="local") from error
-    return LocalEngine(weights, device=device)
+    return LocalEngine(weights, lora=lora, device=device)
 
 
 def _is_provider(model: str) -> bool:

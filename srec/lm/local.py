@@ -37,6 +37,7 @@ from srec.errors import MissingPackage, ModelError, VerbalizerError
 from srec.lm.checkpoint import Checkpoint, obtain
 from srec.lm.eyes import Eyes, Sight, placeholder
 from srec.lm.head import Head
+from srec.lm.lora import LoraCheckpoint, obtain_lora
 from srec.lm.prefix import Decoder, Keys, chunks, plan
 from srec.lm.verbalizer import NO, YES, answer_token_ids
 
@@ -45,6 +46,16 @@ if TYPE_CHECKING:
 
 DEFAULT_MAX_TOKENS = 512
 LABEL_IDS = "logprob_token_ids"  # the extension by which vLLM, too, is asked for certain tokens' log-probabilities
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A chat as the model reads it, up to where the assistant begins to write; `sights` are its pictures in order."""
+
+    rendered: str
+    ids: list[int]
+    keys: Keys
+    sights: tuple[Sight, ...]
 
 
 @dataclass(slots=True)
@@ -72,6 +83,9 @@ class LocalEngine:
 
     Shapes and limits: at most `max_rows` prompts and `max_positions` padded positions in one forward pass; requests
     that arrive within `gather_s` seconds of each other are computed together.
+
+    A `lora` stays beside the weights and is computed in their number format, as vLLM computes it: added to bfloat16
+    weights, most of what it learned would be rounded away.
     """
 
     supports_response_schema = True
@@ -94,6 +108,7 @@ class LocalEngine:
         self,
         checkpoint: Checkpoint,
         *,
+        lora: LoraCheckpoint | None = None,
         device: str | None = None,
         dtype: torch.dtype | None = None,
         max_rows: int = 32,
@@ -101,8 +116,9 @@ class LocalEngine:
         gather_s: float = 0.01,
     ) -> None:
         transformers.utils.logging.disable_progress_bar()
-        self.identity = checkpoint.identity
+        self.identity = f"{checkpoint.identity}+{lora.identity}" if lora is not None else checkpoint.identity
         self._checkpoint = checkpoint
+        self._lora = lora
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._dtype = dtype or (torch.bfloat16 if _fast_bfloat16(self._device) else torch.float32)
         self._max_rows, self._max_positions, self._gather_s = max_rows, max_positions, gather_s
@@ -132,15 +148,17 @@ class LocalEngine:
         if self.tokenizer.chat_template is None:
             raise ModelError(f"{self._checkpoint.folder} has no chat template; use an instruction-tuned model")
         self._processor = _processor(self._checkpoint, model.config) if self.sees_images else None
+        if self._lora is not None:
+            _put_on(model, self._lora)
         self._model = model
         self._embed = model.get_input_embeddings()
-        head = Head(model.get_output_embeddings(), config.get_text_config(), fine=self._answers_if_distinct())
-        self._decoder = Decoder(model.get_decoder(), head)
+        self.head = Head(model.get_output_embeddings(), config.get_text_config(), fine=self._answers_if_distinct())
+        self._decoder = Decoder(model.get_decoder(), self.head)
         self._image_token = getattr(config, "image_token_id", None)
         stops = model.generation_config.eos_token_id
         self._stops = {self.tokenizer.eos_token_id, *(stops if isinstance(stops, list) else [stops])} - {None}
         text_config = config.get_text_config()
-        self._context = text_config.max_position_embeddings
+        self.context = text_config.max_position_embeddings
         self._eyes = self._opened_eyes() if self.sees_images else None
         self._vocabulary = model.get_output_embeddings().out_features
 
@@ -162,6 +180,32 @@ class LocalEngine:
         """The tokens that text from outside must not contain."""
         return tuple(sorted(str(token) for token in self.tokenizer.added_tokens_decoder.values()))
 
+    @property
+    def model(self) -> Any:
+        """The transformers model itself, for training; whoever changes it calls `forget`."""
+        return self._model
+
+    @property
+    def eyes(self) -> Eyes | None:
+        """What the model sees with, None if it cannot."""
+        return self._eyes
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the decoder's attention is a plain causal softmax, so that any mask over its positions is kept."""
+        return self._decoder.is_plain
+
+    def forget(self) -> None:
+        """Drop what was computed of earlier prompts: the weights have changed."""
+        self._decoder.forget()
+
+    def end_of_turn(self) -> int:
+        """The token by which an answer ends: what the chat template writes after it, if the model stops there."""
+        chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "\N{SECTION SIGN}"}]
+        after = self._render(chat, opened=False).rpartition("\N{SECTION SIGN}")[2]
+        ids = self._encode(after)
+        return ids[0] if ids and ids[0] in self._stops else int(self.tokenizer.eos_token_id)
+
     def answer_token_ids(self, answers: Sequence[str]) -> tuple[int, ...]:
         """Token ids by which `answers` begin (`srec.lm.verbalizer`)."""
         return answer_token_ids(lambda: self._render([{"role": "user", "content": "?"}]), self._encode, answers)
@@ -175,12 +219,14 @@ class LocalEngine:
 
     def dump_state(self) -> dict[str, Any]:
         """What identifies the engine in a saved program."""
-        return {"name": self._checkpoint.name, "folder": str(self._checkpoint.folder)}
+        where = {"name": self._checkpoint.name, "folder": str(self._checkpoint.folder)}
+        return where if self._lora is None else {**where, "lora": str(self._lora.folder)}
 
     @classmethod
     def load_state(cls, state: dict[str, Any]) -> LocalEngine:
         """The engine of a saved program."""
-        return cls(obtain(state["folder"]))
+        base = obtain(state["folder"])
+        return cls(base, lora=obtain_lora(state["lora"], base=base) if "lora" in state else None)
 
     # From a request to a job, in the caller's thread.
 
@@ -209,7 +255,25 @@ class LocalEngine:
                 self._worker = None
 
     def _job(self, request: Request) -> Job:
-        chat, images = self._chat(request)
+        prompt = self.read(*self._chat(request))
+        ids, sights = prompt.ids, prompt.sights
+        config = request.config
+        most = config.max_tokens or DEFAULT_MAX_TOKENS
+        if len(ids) + most > self.context:
+            raise ContextLengthError(
+                f"prompt of {len(ids)} tokens and answer of {most} exceed the context of {self.context}; "
+                "shorten descriptions, or use a smaller window"
+            )
+        job = Job(ids, prompt.keys, sights, config, Future())
+        if config.response_format is not None:
+            job.guide = self._grammar_once().guide(config.response_format, max_tokens=job.max_tokens)
+        if config.temperature:
+            seed = config.seed if config.seed is not None else int(sha256(repr(job.keys).encode()).hexdigest()[:15], 16)
+            job.generator = torch.Generator().manual_seed(seed)
+        return job
+
+    def read(self, chat: list[dict[str, Any]], images: Sequence[bytes]) -> Prompt:
+        """A chat in transformers' form and its encoded pictures, as asking and training both read them."""
         rendered = self._render(chat)
         sights: tuple[Sight, ...] = ()
         if images:
@@ -217,20 +281,11 @@ class LocalEngine:
             sights = tuple(self._eyes.sight(data) for data in images)
             rendered = self._eyes.expanded(rendered, sights)
         ids = self._encode(rendered)
-        config = request.config
-        most = config.max_tokens or DEFAULT_MAX_TOKENS
-        if len(ids) + most > self._context:
-            raise ContextLengthError(
-                f"prompt of {len(ids)} tokens and answer of {most} exceed the context of {self._context}; "
-                "shorten descriptions, or use a smaller window"
-            )
-        job = Job(ids, self._keys(ids, sights), sights, config, Future())
-        if config.response_format is not None:
-            job.guide = self._grammar_once().guide(config.response_format, max_tokens=job.max_tokens)
-        if config.temperature:
-            seed = config.seed if config.seed is not None else int(sha256(repr(job.keys).encode()).hexdigest()[:15], 16)
-            job.generator = torch.Generator().manual_seed(seed)
-        return job
+        return Prompt(rendered, ids, self._keys(ids, sights), sights)
+
+    def encode(self, rendered: str) -> list[int]:
+        """Token ids of a rendered chat or of a piece of one."""
+        return self._encode(rendered)
 
     def _chat(self, request: Request) -> tuple[list[dict[str, Any]], list[bytes]]:
         """The request as a chat in transformers' form, and its images in order."""
@@ -245,7 +300,7 @@ class LocalEngine:
             raise UnsupportedFeatureError(f"{self.identity} cannot see images; send text only", feature="image")
         return chat, images
 
-    def _content(self, parts: Sequence[Any], images: list[bytes]) -> Any:
+    def _content(self, parts: Sequence[Any], images: list[bytes]) -> list[dict[str, str]]:
         content: list[dict[str, str]] = []
         for part in parts:
             if isinstance(part, TextPart):
@@ -257,13 +312,13 @@ class LocalEngine:
                 raise UnsupportedFeatureError(
                     f"{self.identity} takes text and embedded images only, not {type(part).__name__}"
                 )
-        return content if self.sees_images else "".join(block.get("text", "") for block in content)
+        return content
 
-    def _render(self, chat: list[dict[str, Any]]) -> str:
+    def _render(self, chat: list[dict[str, Any]], *, opened: bool = True) -> str:
         template = self._processor or self.tokenizer
-        if self._processor is not None:
-            chat = [{**turn, "content": _blocks(turn["content"])} for turn in chat]
-        return str(template.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
+        shape = _blocks if self._processor is not None else _joined
+        chat = [{**turn, "content": shape(turn["content"])} for turn in chat]
+        return str(template.apply_chat_template(chat, tokenize=False, add_generation_prompt=opened))
 
     def _encode(self, rendered: str) -> list[int]:
         return list(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
@@ -453,6 +508,30 @@ def _parts(system: str | Sequence[Any]) -> Sequence[Any]:
 
 def _blocks(content: str | list[dict[str, str]]) -> list[dict[str, str]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _joined(content: str | list[dict[str, str]]) -> str:
+    return content if isinstance(content, str) else "".join(block.get("text", "") for block in content)
+
+
+def _put_on(model: Any, lora: LoraCheckpoint) -> None:
+    """Lay a LoRA on a model's layers, in their number format."""
+    try:
+        import peft  # noqa: PLC0415 (only where there is a LoRA)
+    except ImportError as error:
+        raise MissingPackage(error.name or "peft", extra="local") from error
+    try:
+        config = peft.PeftConfig.from_pretrained(str(lora.folder))
+        config.inference_mode = True
+        around = peft.PeftModel(model, config, autocast_adapter_dtype=False)
+        weights = peft.load_peft_weights(str(lora.folder), device=str(model.device))
+        result = peft.set_peft_model_state_dict(around, weights)
+    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
+        raise lora.misfit(str(error).splitlines()[0]) from error
+    left = [name for name in result.missing_keys if "lora_" in name] + list(result.unexpected_keys)
+    if left or not weights:
+        raise lora.misfit(f"{len(left)} of its parts have no counterpart, such as {min(left, default='all')}")
+    around.to(model.dtype).eval()
 
 
 def _sample(logits: torch.Tensor, config: Any, generator: torch.Generator) -> int:

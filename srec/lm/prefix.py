@@ -95,9 +95,14 @@ class Decoder:
     def __init__(self, decoder: Any, head: Any, *, positions_kept: int = 16_384) -> None:
         self._decoder = decoder
         self._head = head
-        self._prefixes = PrefixCache(positions=positions_kept)
+        self._positions_kept = positions_kept
         self.config = decoder.config
-        self._attends_to_shared = attention.install(decoder)
+        self.is_plain = attention.install(decoder)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the prefixes that are kept."""
+        self._prefixes = PrefixCache(positions=self._positions_kept)
 
     def prefix(self, keys: Keys, embeddings: torch.Tensor) -> Any:
         """The cache of the prefix `keys` with `embeddings` [positions, hidden], computed as far as it is not kept."""
@@ -123,7 +128,7 @@ class Decoder:
             embeddings[row, longest - len(part) :] = part
             mask[row, longest - len(part) :] = 1
         positions = shared + (mask.cumsum(-1) - 1).clamp(min=0)
-        if rows > 1 and self._attends_to_shared and attention.fits(self.config, shared=shared, own=longest):
+        if rows > 1 and self.is_plain and attention.fits(self.config, shared=shared, own=longest):
             layers = [(layer.keys[0], layer.values[0]) for layer in prefix.layers]
             batch = Batch(cache=DynamicCache(config=self.config), prefix=layers, seen=mask, position=positions[:, -1])
         else:

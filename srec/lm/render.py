@@ -49,6 +49,47 @@ def chat(
     return messages
 
 
+def cleaned(messages: Sequence[Mapping[str, Any]], *, special_tokens: Iterable[str]) -> list[dict[str, Any]]:
+    """Messages that `chat` wrote without special tokens, as it writes them with those: for a model met later.
+
+    Values are cleaned where `chat` puts them, line by line in what the user says; instructions and demos' answers stay.
+    """
+    tokens = tuple(special_tokens)
+    return [
+        {**message, "content": _cleaned_content(message["content"], tokens)}
+        if message["role"] == "user"
+        else {**message}
+        for message in messages
+    ]
+
+
+def cleaned_text(text: str, *, special_tokens: Sequence[str]) -> str:
+    """Text of several values, each line with a special token in it cleaned."""
+    if not any(token in text for token in special_tokens):
+        return text
+    return "\n".join(_cleaned_line(line, special_tokens) for line in text.split("\n"))
+
+
+def _cleaned_content(content: str | Content, tokens: Sequence[str]) -> str | Content:
+    if isinstance(content, str):
+        made = cleaned_text(content, special_tokens=tokens)
+        return content if made == content else made.rstrip()
+    blocks = [
+        _text(cleaned_text(block["text"], special_tokens=tokens)) if block["type"] == "text" else {**block}
+        for block in content
+    ]
+    if blocks != content and blocks[-1]["type"] == "text":
+        blocks[-1] = _text(blocks[-1]["text"].rstrip())
+    return blocks
+
+
+def _cleaned_line(line: str, tokens: Sequence[str]) -> str:
+    if not any(token in line for token in tokens):
+        return line
+    before, after = (" " if line.startswith(" ") else ""), (" " if line.endswith(" ") else "")
+    return f"{before}{clean(line, special_tokens=tokens)}{after}"
+
+
 def _fields(signature: type[dspy.Signature], values: Mapping[str, Any], tokens: Sequence[str]) -> str | Content:
     """The input fields that have a value, as text, or as blocks where there are pictures among them."""
     blocks: Content = []
@@ -90,7 +131,7 @@ def _written(value: Any, tokens: Sequence[str]) -> str:
     if isinstance(value, str):
         return clean(value, special_tokens=tokens)
     if isinstance(value, (list, tuple)) and all(isinstance(entry, str) for entry in value):
-        return "\n".join(f"- {clean(entry, special_tokens=tokens)}" for entry in value)
+        return "\n".join(f"- {clean(entry, special_tokens=tokens)}".rstrip() for entry in value)
     plain = TypeAdapter(type(value)).dump_python(value, mode="json")
     return clean(json.dumps(plain, ensure_ascii=False), special_tokens=tokens)
 

@@ -300,3 +300,23 @@ def test_whether_a_server_sees_is_as_it_was_told():
     with serving() as server:
         assert sees(connect(f"{server.url}#m"))
         assert not sees(connect(f"{server.url}#m", images=False))
+
+
+@pytest.mark.parametrize(
+    ("told", "model", "lora"),
+    [
+        ("local:srec-tiny#runs/lora", "srec-tiny", "runs/lora"),
+        ("local:#runs/lora", "other", "runs/lora"),
+        ("local:", "other", "its/lora"),
+        ("local:./folder", "./folder", ""),
+    ],
+)
+def test_a_local_model_may_name_a_lora(monkeypatch, told, model, lora):
+    monkeypatch.setenv("SREC_LOCAL_MODEL", "other#its/lora")
+    parsed = parse(told)
+    assert (parsed.kind, parsed.model, parsed.lora) == ("local", model, lora)
+
+
+def test_a_sign_without_a_lora_is_refused():
+    with pytest.raises(ModelError, match="names no LoRA after '#'"):
+        parse("local:srec-tiny#")

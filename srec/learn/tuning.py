@@ -32,7 +32,7 @@ from srec.learn.train import Progress, Step, TrainConfig
 from srec.lm.checkpoint import Checkpoint, digest_of
 from srec.lm.local import LocalEngine
 from srec.lm.lora import CARD_FILE, SETTINGS_FILE, WEIGHTS_FILE, digest_of_lora
-from srec.progress import bar
+from srec.progress import Tick, bar
 from srec.types import Score
 
 CHECKPOINTS = "checkpoints"
@@ -84,18 +84,28 @@ class Tuning:
     def run(self, progress: Progress | None) -> None:
         """Train to the end, from the last checkpoint if there is one, and write what came out."""
         started = time.monotonic()
+        with bar("train", total=self._plan.steps) as tick:
+            trainer = self._trainer(progress, tick)
+            try:
+                history = self._learned(trainer)
+            finally:
+                self._engine.close()
+        if trainer.is_world_process_zero():
+            best = best_step(history)
+            if best is not None:
+                load_lora(self._around, self._aside / f"best-{best}")
+            self._write(history, seconds=time.monotonic() - started)
+        trainer.accelerator.wait_for_everyone()
+
+    def _learned(self, trainer: _Trainer) -> History:
+        """What was logged until the training was over."""
         last = last_checkpoint(self._aside)
-        history: History = [] if last is None else _state(last)["log_history"]
-        if last is None or not is_over(history, patience=self._config.patience):
-            trainer = self._trainer(progress)
-            trainer.train(resume_from_checkpoint=None if last is None else str(last))
-            history = trainer.state.log_history
-            if not trainer.is_world_process_zero():
-                return
-        best = best_step(history)
-        if best is not None:
-            load_lora(self._around, self._aside / f"best-{best}")
-        self._write(history, seconds=time.monotonic() - started)
+        before: History = [] if last is None else _state(last)["log_history"]
+        if is_over(before, patience=self._config.patience):
+            return before
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        history: History = trainer.state.log_history
+        return history
 
     def _claim(self) -> None:
         """Make the folder this training's; refuse one that another has begun."""
@@ -127,12 +137,13 @@ class Tuning:
             processes=self._arguments.world_size,
         )
 
-    def _trainer(self, progress: Progress | None) -> _Trainer:
+    def _trainer(self, progress: Progress | None, tick: Tick) -> _Trainer:
         schedule = _Schedule(
             every=self._config.checkpoint_every,
             looks=_looks(self._plan, self._config) if self._dev is not None else frozenset(),
             patience=self._config.patience,
             progress=progress,
+            tick=tick,
         )
         student = Student(self._engine)
         trainer = _Trainer(
@@ -249,19 +260,10 @@ class _Trainer(transformers.Trainer):
 class _Schedule(transformers.TrainerCallback):
     """When to save and when to look at dev, when enough has been seen, and word of it."""
 
-    def __init__(self, *, every: int, looks: frozenset[int], patience: int, progress: Progress | None) -> None:
-        self._every, self._looks, self._patience, self._progress = every, looks, patience, progress
-        self._bar: Any = None
-        self._tick: Any = None
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        del args, control
-        self._bar = bar("train", total=state.max_steps)
-        self._tick = self._bar.__enter__()
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        del args, state, control
-        self._bar.__exit__(None, None, None)
+    def __init__(
+        self, *, every: int, looks: frozenset[int], patience: int, progress: Progress | None, tick: Tick
+    ) -> None:
+        self._every, self._looks, self._patience, self._progress, self._tick = every, looks, patience, progress, tick
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         del args

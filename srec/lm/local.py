@@ -84,8 +84,8 @@ class LocalEngine:
     Shapes and limits: at most `max_rows` prompts and `max_positions` padded positions in one forward pass; requests
     that arrive within `gather_s` seconds of each other are computed together.
 
-    A `lora` stays beside the weights and is computed in their number format, as vLLM computes it: added to bfloat16
-    weights, most of what it learned would be rounded away.
+    A `lora` stays beside the weights and is computed in their number format, as vLLM computes it: of what is added to
+    bfloat16 weights, a part is rounded away.
     """
 
     supports_response_schema = True

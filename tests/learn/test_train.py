@@ -6,7 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from learn.chats import summary, verdicts
+from typer.testing import CliRunner
 
+from srec.cli import app
+from srec.doctor import examine
 from srec.errors import InputError, ModelError
 from srec.learn.batches import Batch, groups, lists, plan, trees
 from srec.learn.rows import write_rows
@@ -293,3 +296,23 @@ def test_dev_rows_that_saw_the_answer_are_refused(small, folder, tmp_path):
     rows = [replace(row, saw_answer=True) for row in verdicts(folder, users=1)]
     with pytest.raises(InputError, match="saw the answer"):
         train(rows, base=f"local:{small}", out=tmp_path / "a", dev=rows)
+
+
+def test_the_verb_trains(small, folder, tmp_path):
+    write_rows(folder / "few.jsonl", verdicts(folder, users=2))
+    told = ["train", folder / "few.jsonl", "--base", f"local:{small}", "--out", tmp_path / "a", "--epochs", 1]
+    result = CliRunner().invoke(app, [*map(str, told), "--json", str(tmp_path / "told.json")])
+    assert result.exit_code == 0, result.output
+    made = json.loads((tmp_path / "told.json").read_text("utf-8"))
+    assert made["digest"] == Lora.read(tmp_path / "a").digest
+    assert made["folder"] == str(tmp_path / "a")
+
+
+def test_doctor_looks_at_the_lora(small, folder, tmp_path):
+    made = train(verdicts(folder, users=1), base=f"local:{small}", out=tmp_path / "a", config=replace(QUICK, epochs=1))
+    (*_, good) = examine((f"local:{small}#{made.folder}",), store=tmp_path / "store")
+    (*_, bad) = examine((f"local:{small}#{tmp_path}",), store=tmp_path / "store")
+    assert good.state == "ok"
+    assert "with the LoRA in" in good.told
+    assert bad.state == "broken"
+    assert "adapter_config.json" in bad.told

@@ -16,6 +16,8 @@ from .explanation import explain as explain
 from .learn.train import TrainConfig as TrainConfig
 from .learn.train import train as train
 from .lm.connect import connect as connect
+from .lm.server import serve as serve
+from .lm.server import start_server as start_server
 from .lm.usage import count_usage as count_usage
 from .recommender import MLLMSRec as MLLMSRec
 from .recommender import Recommendation as Recommendation

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -360,6 +361,55 @@ def train(
     _write_object({**asdict(made), "folder": str(made.folder)}, json_to)
 
 
+@app.command(epilog="\b\nTry: srec serve --base srec-tiny")
+def serve(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[-- ARGUMENT…]", help="Further arguments of vLLM's server.")
+    ] = None,
+    *,
+    base: Annotated[
+        str, typer.Option(help="srec-tiny, another packaged name, a folder or a hub repository.")
+    ] = "local:",
+    lora: Annotated[
+        list[str] | None, typer.Option(metavar="[NAME=]FOLDER", help="A LoRA of the base; as many as you like.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Where to listen; by default a free one.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Load the LoRAs into this running server instead.")] = None,
+    python: Annotated[Path | None, typer.Option(help="The python that has vLLM; else $SREC_VLLM_PYTHON.")] = None,
+    log: Annotated[Path | None, typer.Option(help="The file for what vLLM says.")] = None,
+    max_model_len: Annotated[int | None, typer.Option(min=1, help="Most tokens of prompt and answer; 4096.")] = None,
+    max_num_seqs: Annotated[int | None, typer.Option(min=1, help="Answers that are written at once.")] = None,
+    ready_within: Annotated[float, typer.Option(min=1, help="Seconds to wait until it is ready.")] = 600.0,
+) -> None:
+    """Serve a model and its LoRAs with vLLM until Ctrl-C, and say how to reach them."""
+    from srec import start_server  # noqa: PLC0415
+
+    served = False
+    try:
+        with (
+            _ended_by_sigterm(),
+            start_server(
+                _named_folders(lora or []),
+                base=base,
+                base_url=base_url,
+                python=python,
+                port=port,
+                log=log,
+                max_model_len=max_model_len,
+                max_num_seqs=max_num_seqs,
+                arguments=arguments or (),
+                ready_within_s=ready_within,
+            ) as server,
+        ):
+            served = True
+            show.server(show.console(), server)
+            server.wait()
+    except KeyboardInterrupt:
+        if not served:
+            raise
+        notice("the server has ended" if base_url is None else "the LoRAs were taken out again")
+
+
 @app.command(epilog=f"\b\nTry: srec doctor {DEFAULT_MODEL}")
 def doctor(
     models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]…", help="Model strings to look at.")] = None,
@@ -442,6 +492,32 @@ def _evaluate_stages(
     out.print(report if out.is_terminal else str(report), markup=False)
     show.write_json(report.to_json(), json_to)
     _end(sum(report.failed.values()), "some calls failed and count as wrong; the table's notes say why")
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM as Ctrl-C, so that what was begun is also put away then."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _named_folders(given: list[str]) -> dict[str, str]:
+    """Folders by the names given with them, else by their own."""
+    named = {}
+    for one in given:
+        name, sign, folder = one.rpartition("=")
+        alias = name if sign else Path(folder).expanduser().resolve().name
+        if alias in named:
+            raise InputError(f"two LoRAs are called {alias!r}; name them apart, as in --lora other={folder}")
+        named[alias] = folder
+    return named
 
 
 def _store(given: Path | None, data: Dataset) -> Path:

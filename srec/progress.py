@@ -7,10 +7,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Tick(Protocol):
@@ -47,6 +55,26 @@ def bar(label: str, *, total: int | None = None, show: bool | None = None) -> It
             )
 
         yield tick
+
+
+@contextmanager
+def waiting(label: str, *, show: bool | None = None) -> Iterator[Callable[[str], None]]:
+    """A sign of life on standard error, with the time that passed; what it yields shows the latest news beside it.
+
+    With `show=None` it appears only on a terminal.
+    """
+    if not (sys.stderr.isatty() if show is None else show):
+        yield lambda _: None
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[news]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=None, news="")
+        yield lambda news: progress.update(task, news=news)
 
 
 def _silent(*, finished: int, cached: int = 0, failed: int = 0, rate: float = 0.0) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from srec.bulk import Summary
     from srec.doctor import Finding
     from srec.explanation import Evidence, Explanation
+    from srec.lm.server import Server
     from srec.lm.usage import Usage
     from srec.recommender import Recommendation
     from srec.types import Fact, Item, ItemDescription, Score
@@ -50,6 +51,26 @@ def write_json(text: str, json_to: str | None) -> None:
 def name_of(item: Item) -> str:
     """A title that fits a line."""
     return clean(item.title, max_chars=TITLE_CHARS) or f"item {clean(item.item_id, max_chars=TITLE_CHARS)}"
+
+
+def server(out: Console, running: Server) -> None:
+    """Where a server answers, what it serves, and how to ask it: by srec and by the `openai` client."""
+    name = running.names[min(1, len(running.loras))]
+    key = "the value of SREC_API_KEY" if running.needs_key else "EMPTY"
+    lines = (
+        f"{running.url} serves {', '.join(running.names)}",
+        *([f"its log is {running.log}"] if running.log else []),
+        "",
+        "With srec:",
+        f"  --model '{running.model_string(name)}'",
+        "With the openai client:",
+        "  from openai import OpenAI",
+        f'  client = OpenAI(base_url="{running.url}", api_key="{key}")',
+        f'  client.chat.completions.create(model="{name}", messages=[{{"role": "user", "content": "Hello"}}])',
+        "",
+        "Ctrl-C ends it.",
+    )
+    out.print("\n".join(lines), markup=False, soft_wrap=True)
 
 
 def usage_line(usage: Usage, *, cached: int | None = None) -> str:

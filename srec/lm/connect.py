@@ -184,7 +184,8 @@ class ServerEngine:
         images: bool,
         weights: str | None,
     ) -> None:
-        self.identity = f"{server.model}@{weights or server.url}"
+        told = bool(weights) and server.model.endswith(f"@{weights}")
+        self.identity = server.model if told else f"{server.model}@{weights or server.url}"
         self.sees_images = images
         self.scores_labels = server.kind == "vllm"
         self._server, self._key, self._timeout_s = server, api_key, timeout_s

@@ -209,6 +209,7 @@ def rank_of(lora: LoraCheckpoint) -> int:
 
 def arguments_of(launch: Launch, *, on_processor: bool) -> list[str]:
     """Arguments of vLLM's server; those of the user come last, so they win."""
+    seats = {"max-num-seqs": str(launch.max_num_seqs)} if launch.max_num_seqs else {}
     options = {
         "model": str(launch.base.folder),
         "served-model-name": launch.base.identity,
@@ -216,11 +217,10 @@ def arguments_of(launch: Launch, *, on_processor: bool) -> list[str]:
         "port": str(launch.port),
         "max-model-len": str(launch.max_model_len),
         "allowed-media-domains": NO_HOST,  # else the server fetches whatever address a prompt names as an image
-        **(PROCESSOR if on_processor else {}),
-        **({"max-num-seqs": str(launch.max_num_seqs)} if launch.max_num_seqs else {}),
+        **(PROCESSOR | seats if on_processor else seats),
     }
     if launch.loras or launch.hot:
-        options |= {"max-lora-rank": str(_rank_bound(launch)), "max-loras": str(max(1, len(launch.loras)))}
+        options |= _lora_options(launch, on_processor=on_processor)
     return [
         *(part for name, value in options.items() for part in (f"--{name}", value)),
         *(["--enforce-eager"] if on_processor else []),  # compiling takes longer than most runs
@@ -240,6 +240,21 @@ def environment_of(launch: Launch, *, on_processor: bool) -> dict[str, str]:
     if on_processor:
         told.setdefault("VLLM_CPU_KVCACHE_SPACE", CACHE_GIB)
     return told
+
+
+def _lora_options(launch: Launch, *, on_processor: bool) -> dict[str, str]:
+    """How many LoRAs of what rank may be computed together.
+
+    On the processor, vLLM 0.32 adds the LoRA of the last place to requests without a LoRA, if they are computed
+    together with some that have one (pull requests vllm-project/vllm#48421 and #49656; what is done here can go with
+    them). So the last place stays empty. Where clients load LoRAs it does not, and requests are computed one by one.
+    """
+    options = {"max-lora-rank": str(_rank_bound(launch)), "max-loras": str(max(1, len(launch.loras)))}
+    if on_processor:
+        options["max-loras"] = str(len(launch.loras) + 1)
+    if on_processor and launch.hot:
+        options["max-num-seqs"] = "1"
+    return options
 
 
 def _rank_bound(launch: Launch) -> int:

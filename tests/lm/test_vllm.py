@@ -2,16 +2,8 @@
 
 import io
 import math
-import os
-import signal
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import dspy
 import numpy as np
@@ -30,10 +22,7 @@ from srec.types import Image
 
 pytestmark = [pytest.mark.server, pytest.mark.model]
 
-NAME = "given"
 BFLOAT16_STEP = 0.125  # of a logit near 20; the server rounds both logits, the local engine neither
-READY_WITHIN_S = 240
-PYTHON = Path(os.environ.get("SREC_VLLM_PYTHON") or Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python")
 
 
 class Judge(dspy.Signature):
@@ -61,73 +50,8 @@ class Describe(dspy.Signature):
 
 
 @pytest.fixture(scope="session")
-def vllm_url(given, tmp_path_factory):
-    """The address of a vLLM server with the model of `given`; its whole process group ends with the session."""
-    if not PYTHON.is_file():
-        pytest.skip(f"no python with vLLM at {PYTHON}; run `make test`, or set SREC_VLLM_PYTHON")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    folder = tmp_path_factory.mktemp("vllm")
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [PYTHON, "-m", "vllm.entrypoints.openai.api_server", *arguments(given.folder, port)],
-            cwd=folder,
-            env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        wait_until_ready(server, port, folder / "log")
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        stop(server)
-
-
-def arguments(folder, port):
-    options = {
-        "model": str(folder),
-        "served-model-name": NAME,
-        "host": "127.0.0.1",
-        "port": port,
-        "max-model-len": 1024,
-        "max-num-seqs": 16,
-        "gpu-memory-utilization": 0.3,  # the share of this machine's memory, where there is no GPU
-    }
-    return ["--enforce-eager", *(str(part) for name, value in options.items() for part in (f"--{name}", value))]
-
-
-def wait_until_ready(server, port, log):
-    deadline = time.monotonic() + READY_WITHIN_S
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            pytest.fail(
-                f"vLLM ended with {server.returncode}; its log ends:\n{log.read_text(errors='replace')[-3000:]}"
-            )
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    pytest.fail(f"vLLM is not ready after {READY_WITHIN_S} s; its log ends:\n{log.read_text(errors='replace')[-3000:]}")
-
-
-def stop(server):
-    for kind, patience_s in ((signal.SIGTERM, 20), (signal.SIGKILL, 20)):
-        try:
-            os.killpg(server.pid, kind)
-            server.wait(timeout=patience_s)
-        except ProcessLookupError:
-            break
-        except subprocess.TimeoutExpired:
-            continue
-
-
-@pytest.fixture(scope="session")
-def served(vllm_url):
-    return connect(f"vllm:{vllm_url}#{NAME}", num_retries=0, max_tokens=64)
+def served(vllm):
+    return vllm.lm(vllm.base, num_retries=0, max_tokens=64)
 
 
 def judged(lm, rows):
@@ -210,9 +134,9 @@ def log_odds(judged):
     return math.log(judged.probability / (1 - judged.probability))
 
 
-def test_a_model_that_is_not_served_is_named(vllm_url):
-    with pytest.raises(ModelError, match=rf"does not serve 'other'; it serves: {NAME}"):
-        connect(f"vllm:{vllm_url}#other")
+def test_a_model_that_is_not_served_is_named(vllm):
+    with pytest.raises(ModelError, match=rf"does not serve 'other'; it serves: {vllm.base}"):
+        connect(f"vllm:{vllm.url}#other")
 
 
 def test_a_prompt_beyond_the_context_is_an_error_that_dspy_knows(served):

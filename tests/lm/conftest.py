@@ -1,0 +1,51 @@
+import os
+from pathlib import Path
+
+import pytest
+
+import srec
+
+PYTHON = Path(os.environ.get("SREC_VLLM_PYTHON") or Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python")
+LANGUAGE = r".*text_model.*\.(q_proj|v_proj|down_proj)"
+STRENGTH = 0.6  # of drawn LoRAs: they write something else than their base, and still words
+
+
+@pytest.fixture(scope="session")
+def vllm_python():
+    """A python with vLLM; a test that needs it skips where there is none."""
+    if not PYTHON.is_file():
+        pytest.skip(f"no python with vLLM at {PYTHON}; run `make test`, or set SREC_VLLM_PYTHON")
+    return PYTHON
+
+
+@pytest.fixture(scope="session")
+def loras(given, tmp_path_factory):
+    """Three LoRAs of `given` that have learned nothing; their numbers are drawn by seeds."""
+    return {
+        name: drawn_lora(given, tmp_path_factory.mktemp("loras") / name, seed=seed) for seed, name in enumerate("abc")
+    }
+
+
+def drawn_lora(base, folder, *, seed):
+    import peft  # noqa: PLC0415 (they load torch)
+    import torch  # noqa: PLC0415
+    import transformers  # noqa: PLC0415
+
+    model = transformers.AutoModelForImageTextToText.from_pretrained(base.folder, dtype=torch.float32)
+    torch.manual_seed(seed)
+    rank = 4 * (seed + 1)
+    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LANGUAGE, init_lora_weights=False)
+    tuned = peft.get_peft_model(model, config)
+    for name, weights in tuned.named_parameters():
+        if "lora_B" in name:
+            weights.data.mul_(STRENGTH)
+    tuned.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vllm(given, loras, vllm_python):
+    """A vLLM server with the model of `given` and the LoRAs "a" and "b"."""
+    named = {name: loras[name] for name in "ab"}
+    with srec.start_server(named, base=given.folder, python=vllm_python, max_model_len=1024) as server:
+        yield server

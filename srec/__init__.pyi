@@ -13,8 +13,11 @@ from .evaluation.report import Report as Report
 from .evaluation.run import evaluate as evaluate
 from .explanation import Explanation as Explanation
 from .explanation import explain as explain
+from .learn.distill import DistillReport as DistillReport
+from .learn.distill import distill as distill
 from .learn.train import TrainConfig as TrainConfig
 from .learn.train import train as train
+from .learn.verdicts import verdict_rows as verdict_rows
 from .lm.connect import connect as connect
 from .lm.server import serve as serve
 from .lm.server import start_server as start_server

@@ -410,6 +410,61 @@ def serve(
         notice("the server has ended" if base_url is None else "the LoRAs were taken out again")
 
 
+@app.command(
+    epilog=f"\b\nTry: srec distill toyshop:30x5 --out rows --users 2 --candidates uniform:5 --model {DEFAULT_MODEL}"
+)
+def distill(
+    data: Data,
+    *,
+    out: Annotated[Path, typer.Option(help="The folder for rows.jsonl, images/ and what was asked.")],
+    model: Model = DEFAULT_MODEL,
+    keep: Annotated[
+        float | None, typer.Option(help="Least outcome of a case to keep its rows; all without it.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="The outcome: auc, ndcg@10, recall@10, mrr@10.")] = "auc",
+    verdicts: Annotated[
+        str | None, typer.Option(help="Write verdicts.jsonl from real labels too: 1:1, 1:4 or all negatives.")
+    ] = None,
+    training_users: Annotated[
+        Path | None,
+        typer.Option(help="A file of user ids, one a line; by default all, of a toyshop its training users."),
+    ] = None,
+    task: Annotated[str, typer.Option(help="next, or like:4.0 with the rating from which an item is liked.")] = "next",
+    protocol: Annotated[str, typer.Option(help="leave-last-out or global-time.")] = "leave-last-out",
+    candidates: Annotated[str, typer.Option(help="full, uniform:20, popularity:99 or file:PATH.")] = "uniform:20",
+    users: Annotated[int | None, typer.Option(min=1, help="At most so many users, drawn by the seed.")] = None,
+    seed: Seed = 0,
+    recent: Recent = 20,
+    window: WindowSize = 10,
+    step: Step = 5,
+    reasoning: Reasoning = "user",
+    view: View = "description",
+    workers: Workers = 16,
+    json_to: Json = None,
+) -> None:
+    """Run the program with a teacher over training cases; each of its calls becomes a row to learn from."""
+    from srec import cases, verdict_rows  # noqa: PLC0415
+    from srec import distill as run  # noqa: PLC0415
+
+    screen = show.console(json_to)
+    source = _training_part(data, training_users)
+    chosen = cases(source, task=task, protocol=protocol, candidates=candidates, users=users, seed=seed)
+    program = _program(
+        _fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
+    )
+    lm = _connect(model, screen, connections=workers)
+    told: dict[str, Any] = {"lm": lm, "out": out, "users": source.users, "workers": workers, "seed": seed}
+    report = run(program, chosen, keep=keep, metric=metric, **told)
+    screen.print(str(report), markup=False)
+    found: dict[str, Any] = {"data": source.name, "model": lm.model, **report.to_dict()}
+    if verdicts is not None:
+        judged = verdict_rows(program, chosen, negatives=verdicts, **told)
+        screen.print(str(judged), markup=False)
+        found["verdicts"] = judged.to_dict()
+    _write_object(found, json_to)
+    _end(report.cases_failed, f"{report.cases_failed:,} of {report.cases:,} cases failed; run again to try these again")
+
+
 @app.command(epilog=f"\b\nTry: srec doctor {DEFAULT_MODEL}")
 def doctor(
     models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]…", help="Model strings to look at.")] = None,
@@ -451,6 +506,35 @@ def _load(data: str, *, strict: bool = False) -> Dataset:
         return load(data, strict=strict)
     items, users, seed = asked
     return toyshop(items=items, users=users, seed=seed).data
+
+
+def _training_part(data: str, users: Path | None) -> Dataset:
+    """The dataset that an argument names, of its training users alone, and of a toy shop's training items."""
+    from srec import toyshop  # noqa: PLC0415
+    from srec.data.part import part  # noqa: PLC0415
+
+    listed = None if users is None else _lines(users)
+    asked = _toyshop(data)
+    if asked is None:
+        source = _load(data)
+        return source if listed is None else part(source, users=listed)
+    items, shoppers, seed = asked
+    shop = toyshop(items=items, users=shoppers, seed=seed)
+    held_out = sorted(set(listed or ()) & set(shop.held_out_users))
+    if held_out:
+        raise InputError(
+            f"user {held_out[0]!r} is held out of all training in this toy shop; leave them out of {users}"
+        )
+    return part(shop.data, users=listed or shop.training_users, items=shop.training_items)
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a file that are not blank."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}; name a file of user ids") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _toyshop(data: str) -> tuple[int, int, int] | None:

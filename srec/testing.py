@@ -1,6 +1,7 @@
-"""What others need to test with srec: an LM that answers from a script, and contracts that an own part must keep.
+"""What others need to test with srec: an LM that answers from a script, one that knows a toy shop, and contracts.
 
 lm = scripted({"FuseItem": {"description": "A red car.", "contradictions": []}, "JudgeItem": 0.8})
+lm = oracle(srec.toyshop(items=60, users=20))
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from typing import Any
 import dspy
 from dspy.lm15 import Message, Request, Response, TextPart, TokenLogprob, TopLogprob, Usage
 
+from srec.learn.oracle import oracle
 from srec.stages import signatures
 from srec.types import Case, Score
+
+__all__ = ["ScriptedEngine", "check_ranker", "oracle", "scripted"]
 
 Answer = Mapping[str, Any] | float | BaseException
 Script = Mapping[str, Answer | Callable[[str], Answer]]

@@ -57,6 +57,18 @@ class ToyShop:
         """A fifth of the users, to be kept from all training; a larger shop has the same ones, and more."""
         return tuple(user_id for user_id, shopper in self.truth.shoppers.items() if shopper.held_out)
 
+    @property
+    def training_users(self) -> tuple[str, ...]:
+        """All other users."""
+        held_out = set(self.held_out_users)
+        return tuple(user_id for user_id in self.truth.shoppers if user_id not in held_out)
+
+    @property
+    def training_items(self) -> tuple[str, ...]:
+        """All items but those that are held out (`Truth.held_out_items`)."""
+        held_out = set(self.truth.held_out_items)
+        return tuple(item_id for item_id in self.truth.toys if item_id not in held_out)
+
     def write(self, folder: str | Path, *, workers: int | None = None) -> None:
         """Write the dataset as a dataset folder; the truth stays behind, the seed brings it back.
 

@@ -13,6 +13,7 @@ from srec.errors import InputError
 from srec.lm.adapters import ScoreAdapter, StructuredAdapter, picture
 from srec.lm.connect import sees
 from srec.parallel import parallel
+from srec.stages.calls import about
 from srec.stages.kept import BoundKept, kept, lm_of, predict
 from srec.stages.question import Question, mentioned
 from srec.stages.sight import in_sight
@@ -106,7 +107,8 @@ class ItemFusion(dspy.Module):
         """Describe one item; a picture that the LM cannot see is counted, also where the result is kept."""
         if item.image is not None:
             in_sight(item.image, lm_of(self.answer_question))
-        description: ItemDescription = super().__call__(item=item)
+        with about(item_id=item.item_id):
+            description: ItemDescription = super().__call__(item=item)
         return description
 
     def key(self, item: Item) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,9 +21,10 @@ from dspy.utils.exceptions import AdapterParseError, LMError
 from pydantic import TypeAdapter
 
 from srec.digest import digest
-from srec.errors import AnswerError, InputError, ModelError
+from srec.errors import AnswerError, InputError, ModelError, StoreError
 from srec.lm.connect import identity, sees
 from srec.lm.usage import record
+from srec.stages.calls import is_noting, note, noting
 from srec.store import Store, opened
 
 P = ParamSpec("P")
@@ -34,6 +36,8 @@ FAILURES = (InputError, ModelError, AnswerError, LMError, AdapterParseError)
 
 PROMPT_FORMAT = 1
 """Raised when `srec.lm.render` writes the same values differently, so that older results are not taken for new ones."""
+
+NOTES = "notes:"  # before the key of a result: what was noted while it was made
 
 _store: ContextVar[Store | None] = ContextVar("srec_store", default=None)
 
@@ -81,11 +85,12 @@ def state_of(stage: Any) -> dict[str, Any]:
         "format": PROMPT_FORMAT,
         "stage": f"{type(stage).__module__}.{type(stage).__qualname__}",
         "options": stage.options(),
-        "predictors": {name: _predictor_state(predictor) for name, predictor in stage.named_predictors()},
+        "predictors": {name: predictor_state(predictor) for name, predictor in stage.named_predictors()},
     }
 
 
-def _predictor_state(predictor: dspy.Predict) -> dict[str, Any]:
+def predictor_state(predictor: dspy.Predict) -> dict[str, Any]:
+    """What decides the answers of one predictor."""
     signature = predictor.signature
     fields = {name: [str(field.annotation), _extra(field)] for name, field in signature.fields.items()}
     demos = [TypeAdapter(dict[str, Any]).dump_python(dict(demo), mode="json") for demo in predictor.demos]
@@ -136,11 +141,20 @@ class BoundKept(Generic[P, T]):
         store = _store.get()
         if store is None:
             return self._method(self._stage, *args, **kwargs)
-        text, cached = store.compute(
-            self.key(*args, **kwargs), lambda: self.encode(self._method(self._stage, *args, **kwargs))
-        )
+        key = self.key(*args, **kwargs)
+
+        def make() -> str:
+            if not is_noting():
+                return self.encode(self._method(self._stage, *args, **kwargs))
+            with noting() as notes:
+                text = self.encode(self._method(self._stage, *args, **kwargs))
+            store.put(NOTES + key, json.dumps(notes))  # before the result: one that is there has its notes
+            return text
+
+        text, cached = store.compute(key, make)
         if cached:
             record(cache_hits=1)
+            _note_again(store, key)
         return self.decode(text)
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
@@ -156,6 +170,18 @@ class BoundKept(Generic[P, T]):
     def decode(self, text: str) -> T:
         """A result as it was before `encode`."""
         return self._adapter.validate_json(text)
+
+
+def _note_again(store: Store, key: str) -> None:
+    """Note what was noted when the result was made, so that who takes notes misses nothing that a store has."""
+    if not is_noting():
+        return
+    if (notes := store.get(NOTES + key)) is None:
+        raise StoreError(
+            f"store {store.folder} has a result that was made before anybody took notes of its calls; "
+            "use a folder of its own for this"
+        )
+    note(*json.loads(notes))
 
 
 def kept(*, returns: Any) -> Callable[[Callable[Concatenate[S, P], T]], Kept[S, P, T]]:

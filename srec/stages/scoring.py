@@ -11,6 +11,7 @@ from srec.errors import InputError
 from srec.lm.adapters import ScoreAdapter, StructuredAdapter, picture
 from srec.lm.usage import record
 from srec.parallel import parallel
+from srec.stages.calls import about
 from srec.stages.kept import FAILURES, kept, lm_of, predict
 from srec.stages.sight import in_sight
 from srec.stages.signatures import DeduceNext, JudgeItem, JudgeReasonedItem, ReasonAboutItem, ReasonAboutUser
@@ -81,15 +82,16 @@ class CoTScoring(dspy.Module):
         def score(item: Item) -> Score:
             text, shown = self._shown(item, descriptions or {})
             try:
-                return self._score(
-                    user_id=profile.user_id,
-                    who=who,
-                    wants=wants,
-                    thought=thought,
-                    item_id=item.item_id,
-                    text=text,
-                    shown=shown,
-                )
+                with about(item_id=item.item_id):
+                    return self._score(
+                        user_id=profile.user_id,
+                        who=who,
+                        wants=wants,
+                        thought=thought,
+                        item_id=item.item_id,
+                        text=text,
+                        shown=shown,
+                    )
             except FAILURES as error:
                 record(failures=1)
                 return Score(item_id=item.item_id, value=None, error=_sentence(error))

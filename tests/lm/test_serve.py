@@ -316,13 +316,24 @@ def test_a_server_of_another_model_is_refused(tmp_path, base, hot):
 # The verb
 
 
+def hear_control_c():
+    """A program started by one in the background may have SIGINT ignored; Ctrl-C must reach this one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
 def test_the_verb_says_how_to_reach_the_models_and_ends_calmly(tmp_path, base, stub, by):
     folder = lora(tmp_path / "mild")
     verb = ["serve", "--base", base, "--lora", folder, "--lora", f"twin={folder}", "--python", stub]
     verb += ["--log", tmp_path / "log", "--", "--dtype", "float32"]
     command = [sys.executable, "-c", "from srec.cli import main; main()", *map(str, verb)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command,
+        preexec_fn=hear_control_c,  # noqa: PLW1509 (no thread of this process holds a lock that the child needs)
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
         said = [running.stdout.readline() for _ in range(11)]
         running.send_signal(by)
         _, errors = running.communicate(timeout=30)

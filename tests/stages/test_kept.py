@@ -284,10 +284,10 @@ def test_a_saved_program_loads_and_asks_the_same(tmp_path, toy_story, history):
 
 
 def test_a_picture_in_a_saved_demo_is_a_picture_again(tmp_path, toy_story, poster):
-    fusion = ItemFusion()
+    fusion = ItemFusion(workers=1)
     fusion.answer_question.demos = [dspy.Example(picture=dspy.Image(poster.data_uri), question="What?", answer="a car")]
     fusion.save(tmp_path / "fusion.json")
-    again = ItemFusion()
+    again = ItemFusion(workers=1)
     again.load(tmp_path / "fusion.json")
     lms = scripted(ANSWERS), scripted(ANSWERS)
     for one, lm in zip((fusion, again), lms, strict=True):

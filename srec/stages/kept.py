@@ -34,7 +34,7 @@ S = TypeVar("S")
 FAILURES = (InputError, ModelError, AnswerError, LMError, AdapterParseError)
 """What is a failure of one result; anything else, such as a store that cannot be written or a bug, is raised."""
 
-PROMPT_FORMAT = 1
+PROMPT_FORMAT = 2
 """Raised when `srec.lm.render` writes the same values differently, so that older results are not taken for new ones."""
 
 NOTES = "notes:"  # before the key of a result: what was noted while it was made

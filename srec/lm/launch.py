@@ -52,6 +52,7 @@ PROCESSOR = {"max-num-seqs": "16", "gpu-memory-utilization": "0.3"}
 CACHE_GIB = "2"  # of keys and values, on the processor
 NO_HOST = "none.invalid"  # RFC 2606: a name that never is one
 POLL_S = 0.5
+GONE_S = 5.0  # what is killed takes a moment to be gone, longer on a busy machine
 STOP_S = 15.0  # more than the watchdog's own patience
 REASON = re.compile(r"\b\w*error: .+", re.IGNORECASE)
 TAIL_BYTES = 1 << 16
@@ -115,9 +116,13 @@ class Running:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_S)
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._process.poll()
+        deadline = time.monotonic() + GONE_S
+        with suppress(ProcessLookupError, PermissionError):  # the group is empty
+            while time.monotonic() < deadline:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                time.sleep(0.02)
+                self._process.poll()
 
 
 @contextmanager

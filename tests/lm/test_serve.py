@@ -336,7 +336,10 @@ def test_the_verb_says_how_to_reach_the_models_and_ends_calmly(tmp_path, base, s
     ) as running:
         said = [running.stdout.readline() for _ in range(11)]
         running.send_signal(by)
-        _, errors = running.communicate(timeout=30)
+        try:
+            _, errors = running.communicate(timeout=30)
+        finally:
+            running.kill()  # else one that does not end would stay behind
     assert running.returncode == 0, errors
     assert errors == "srec: the server has ended\n"
     name, base_name = name_of(folder, base), obtain(str(base)).identity

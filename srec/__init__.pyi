@@ -1,4 +1,6 @@
 from . import bulk as bulk
+from .artifact import load_program as load_program
+from .artifact import save_program as save_program
 from .data.cases import CaseSet as CaseSet
 from .data.cases import cases as cases
 from .data.convert import convert as convert
@@ -18,6 +20,9 @@ from .learn.distill import distill as distill
 from .learn.train import TrainConfig as TrainConfig
 from .learn.train import train as train
 from .learn.verdicts import verdict_rows as verdict_rows
+from .learn.optimize import Optimized as Optimized
+from .learn.optimize import optimize as optimize
+from .learn.optimizers import gepa as gepa
 from .lm.connect import connect as connect
 from .lm.server import serve as serve
 from .lm.server import start_server as start_server

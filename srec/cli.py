@@ -25,6 +25,7 @@ from srec.exits import FAILED, INTERRUPTED, Verbs, notice
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from srec.data.cases import CaseSet
     from srec.data.folder import Dataset
     from srec.evaluation.report import Report
     from srec.recommender import MLLMSRec, Recommendation
@@ -63,6 +64,9 @@ WindowSize = Annotated[int, typer.Option("--window", min=1, help="Events in a wi
 Step = Annotated[int, typer.Option(min=1, help="Events from one window to the next.")]
 Reasoning = Annotated[str, typer.Option(help="user (once a user), candidate (for each) or none (the paper's prompt).")]
 View = Annotated[str, typer.Option(help="How a candidate is shown: description, image or both.")]
+ProgramName = Annotated[
+    str | None, typer.Option("--program", help="A saved program: a folder, or the name of one that srec ships.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -245,6 +249,7 @@ def rank(
     step: Step = 5,
     reasoning: Reasoning = "user",
     view: View = "description",
+    program_name: ProgramName = None,
     seed: Seed = 0,
     store: StoreFolder = None,
     workers: Workers = 32,
@@ -261,6 +266,7 @@ def rank(
     program = _program(
         _fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
     )
+    program = _with_saved(program, program_name, source)
     lm = _connect(model, out, connections=workers)
     program.set_lm(lm)
     with keep(_store(store, source)), count_usage() as usage, _quietly():
@@ -296,6 +302,7 @@ def evaluate(
     step: Step = 5,
     reasoning: Reasoning = "user",
     view: View = "description",
+    program_name: ProgramName = None,
     store: StoreFolder = None,
     workers: Workers = 16,
     json_to: Json = None,
@@ -321,6 +328,9 @@ def evaluate(
         return
     source = _load(data, strict=strict)
     chosen = cases(source, task=task, protocol=protocol, candidates=candidates, users=users, seed=seed)
+    if program_name is not None:
+        program = _with_saved(program, program_name, source)
+        chosen = _unlearned(chosen, program_name)
     if write_candidates is not None:
         chosen.write(write_candidates)
     lm = _connect(model, out, connections=workers) if "program" in names else None
@@ -331,6 +341,71 @@ def evaluate(
     _print_report(report, out)
     show.write_json(report.to_json(), json_to)
     _end(_unscored(report), "the program left candidates without a score; the table's notes say why")
+
+
+@app.command(
+    epilog="\b\nTry: srec optimize toyshop:30x12 --optimizer bootstrap --calls 2000 --train 2 --dev 2 "
+    f"--candidates uniform:4 --model {DEFAULT_MODEL} --out programs/try"
+)
+def optimize(
+    data: Data,
+    *,
+    calls: Annotated[int, typer.Option(min=1, help="The most LM calls that may be made, all counted.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder of the program to write; a killed run goes on.")],
+    optimizer: Annotated[str, typer.Option(help="gepa, bootstrap (demos) or instructions.")] = "gepa",
+    metric: Annotated[str, typer.Option(help="ndcg@K, recall@K, mrr@K, auc or pairwise.")] = "ndcg@10",
+    stages: Annotated[str, typer.Option(help="joint, or stages by commas: one after the other.")] = "joint",
+    model: Model = DEFAULT_MODEL,
+    reflection_model: Annotated[str | None, typer.Option(help="Who writes instructions; by default --model.")] = None,
+    train: Annotated[int, typer.Option(min=1, help="Users to learn from.")] = 16,
+    dev: Annotated[int, typer.Option(min=1, help="Other users, to decide by.")] = 16,
+    candidates: Annotated[str, typer.Option(help="full, uniform:20, popularity:99.")] = "uniform:10",
+    seed: Seed = 0,
+    recent: Recent = 20,
+    window: WindowSize = 10,
+    step: Step = 5,
+    reasoning: Reasoning = "user",
+    view: View = "description",
+    workers: Annotated[int, typer.Option(min=1, help="Cases at once.")] = 4,
+    json_to: Json = None,
+) -> None:
+    """Search for better prompts within a budget of LM calls; they are kept if they are not worse on other users."""
+    from srec import cases  # noqa: PLC0415
+    from srec import optimize as run  # noqa: PLC0415
+    from srec.learn.objective import metric_named  # noqa: PLC0415
+    from srec.learn.optimizers import optimizer_of  # noqa: PLC0415
+
+    optimizer_of(optimizer), metric_named(metric)  # what is misspelled is said before a model is loaded
+    source, out = _load(data), show.console(json_to)
+    chosen = list(cases(source, candidates=candidates, users=train + dev, seed=seed))
+    if len(chosen) < train + dev:
+        raise InputError(
+            f"{source.name!r} has {len(chosen)} users with a case, {train} and {dev} are asked for; lower --train or "
+            "--dev"
+        )
+    program = _program(
+        _fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=16
+    )
+    lm = _connect(model, out, connections=16 * workers)
+    writer = lm if reflection_model is None else _connect(reflection_model, out)
+    result = run(
+        program,
+        chosen[:train],
+        chosen[train:],
+        optimizer=optimizer,
+        metric=metric,
+        lm=lm,
+        reflection_lm=writer,
+        calls=calls,
+        stages=stages if stages == "joint" else _listed(stages) or [],
+        out=out_folder,
+        about={"dataset": source.name, "candidates": candidates, "cases_seed": seed},
+        seed=seed,
+        workers=workers,
+    )
+    out.print(str(result), markup=False)
+    out.print(f"written to {out_folder}; read {out_folder / 'prompts.md'}", markup=False)
+    _write_object({"data": source.name, "model": lm.model, **result.to_object()}, json_to)
 
 
 @app.command(epilog="\b\nTry: srec train runs/rows/rows.jsonl --base local: --out runs/lora")
@@ -651,6 +726,79 @@ def _program(
         recent=recent,
         workers=workers,
     )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """DSPy without its record of every prompt, which would grow without bound."""
+    import dspy  # noqa: PLC0415
+
+    with dspy.context(disable_history=True, trace=None):
+        yield
+
+
+def _explained(made: Recommendation, out: Any, *, top: int, explained: bool, once: bool) -> list[dict[str, Any]]:
+    """The rows of the ranking; printed with their reasons if these are asked for."""
+    from srec import explain  # noqa: PLC0415
+
+    found = explain(made, top=top)
+    if explained:
+        show.reasons(out, found, reasoning_once=once)
+    return [show.ranked_object(one, explained=explained) for one in found]
+
+
+def _print_report(report: Report, out: Any) -> None:
+    out.print(report if out.is_terminal else str(report), markup=False)
+
+
+def _unscored(report: Report) -> int:
+    return report.rankers["program"].unscored if "program" in report.rankers else 0
+
+
+def _write_object(values: dict[str, Any], json_to: str | None) -> None:
+    show.write_json(json.dumps(values, indent=2, ensure_ascii=False), json_to)
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _tell_rejected(data: Dataset) -> None:
+    """What of the dataset was rejected so far, one line for each class."""
+    for line in data.report.causes():
+        notice(line)
+
+
+def _end(failures: int, sentence: str = "") -> None:
+    """Exit with code 1 if anything failed."""
+    if failures:
+        if sentence:
+            notice(sentence)
+        raise typer.Exit(FAILED)
+
+
+def _with_saved(program: MLLMSRec, name: str | None, source: Dataset) -> MLLMSRec:
+    """The program with the prompts that were saved under `name`, if one is given."""
+    from srec import load_program  # noqa: PLC0415
+
+    if name is None:
+        return program
+    loaded: MLLMSRec = load_program(name, into=program, items=source.items)
+    return loaded
+
+
+def _unlearned(chosen: CaseSet, name: str) -> CaseSet:
+    """The cases of users that a program neither learned from nor was chosen by."""
+    from srec.artifact import card_of  # noqa: PLC0415
+    from srec.learn.optimize import user_hash  # noqa: PLC0415
+
+    split = card_of(name).get("split", {})
+    known = {*split.get("train", ()), *split.get("dev", ())}
+    users = {spec.user_id for fold in chosen.folds for spec in fold.specs}
+    learned = {user_id for user_id in users if user_hash(user_id) in known}
+    if learned:
+        notice(f"{len(learned)} users are left out, since the program {name} was made with them")
+    return chosen.without(learned)
 
 
 @contextmanager

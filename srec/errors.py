@@ -4,7 +4,8 @@
     ├── InputError            what the user gave cannot be used: a value, a file, a row
     │   ├── DatasetError      a dataset folder, one of its files or rows
     │   ├── ImageError        one image: broken, too large, outside its folder
-    │   └── CandidateError    a candidate or run file, or a candidate set
+    │   ├── CandidateError    a candidate or run file, or a candidate set
+    │   └── ProgramError      a saved program: damaged, missing, or made for other signatures
     ├── LeakageError          something from the future of a case reached it
     ├── ModelError            a model string, its weights or its server
     │   ├── MissingPackage    a package that an extra installs is not here
@@ -40,6 +41,10 @@ class ImageError(InputError):
 
 class CandidateError(InputError):
     """A candidate file, a run file or a set of candidates cannot be used."""
+
+
+class ProgramError(InputError):
+    """A saved program cannot be used: damaged, missing, or made for other signatures."""
 
 
 class LeakageError(SrecError):

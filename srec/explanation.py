@@ -58,16 +58,16 @@ def _explanation(recommendation: Recommendation, item: Item, score: Score) -> Ex
         item=item,
         score=score,
         evidence=_evidence(recommendation, item),
-        tastes=tuple(taste for taste in named.values() if _says(text, taste)),
+        tastes=tuple(taste for taste in named.values() if says(text, taste)),
         contradictions=description.contradictions if description else (),
     )
 
 
 def _evidence(recommendation: Recommendation, item: Item) -> tuple[Evidence, ...]:
-    facts = _facts(recommendation, item)
+    facts = facts_of(recommendation, item)
     found = []
     for event in _liked(recommendation.history.events):
-        others = {_name(fact) for fact in _facts(recommendation, event.item)}
+        others = {_name(fact) for fact in facts_of(recommendation, event.item)}
         shared = tuple(fact for fact in facts if _name(fact) in others)
         if shared and event.item.item_id != item.item_id:
             found.append(Evidence(event=event, shared=shared))
@@ -82,7 +82,7 @@ def _liked(events: Sequence[Event]) -> list[Event]:
     return [event for event in events if event.rating is None or event.rating >= mean]
 
 
-def _facts(recommendation: Recommendation, item: Item) -> tuple[Fact, ...]:
+def facts_of(recommendation: Recommendation, item: Item) -> tuple[Fact, ...]:
     """The facts of an item's description, else those of the catalogue."""
     description = recommendation.descriptions.get(item.item_id)
     if description is not None and description.facts:
@@ -93,7 +93,7 @@ def _facts(recommendation: Recommendation, item: Item) -> tuple[Fact, ...]:
     )
 
 
-def _says(text: str, taste: str) -> bool:
+def says(text: str, taste: str) -> bool:
     """Whether a taste stands in a text as whole words."""
     return bool(taste) and re.search(rf"(?<!\w){re.escape(taste)}(?!\w)", text, re.IGNORECASE) is not None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -81,6 +81,16 @@ class CaseSet:
     def of(self, fold: Fold) -> Iterator[Case]:
         """The cases of one fold, in the order of the user ids."""
         return (self._case(fold, spec) for spec in fold.specs)
+
+    def without(self, user_ids: Collection[str]) -> CaseSet:
+        """The cases of all other users; raises InputError where none is left."""
+        folds = tuple(
+            replace(fold, specs=tuple(spec for spec in fold.specs if spec.user_id not in user_ids))
+            for fold in self.folds
+        )
+        if not any(len(fold) for fold in folds):
+            raise InputError(f"all {len(self)} cases are of users to be left out; ask for more users")
+        return replace(self, folds=folds)
 
     @property
     def items(self) -> Mapping[str, Item]:

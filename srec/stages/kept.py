@@ -58,6 +58,16 @@ def keep(store: Store | str | Path) -> Iterator[Store]:
             _store.reset(token)
 
 
+@contextmanager
+def unkept() -> Iterator[None]:
+    """Ask anew inside the block, whatever store is open around it."""
+    token = _store.set(None)
+    try:
+        yield
+    finally:
+        _store.reset(token)
+
+
 def lm_of(predictor: dspy.Predict) -> Any:
     """The LM that a predictor will ask: its own, else that of the context.
 

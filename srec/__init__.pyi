@@ -17,12 +17,12 @@ from .explanation import Explanation as Explanation
 from .explanation import explain as explain
 from .learn.distill import DistillReport as DistillReport
 from .learn.distill import distill as distill
-from .learn.train import TrainConfig as TrainConfig
-from .learn.train import train as train
-from .learn.verdicts import verdict_rows as verdict_rows
 from .learn.optimize import Optimized as Optimized
 from .learn.optimize import optimize as optimize
 from .learn.optimizers import gepa as gepa
+from .learn.train import TrainConfig as TrainConfig
+from .learn.train import train as train
+from .learn.verdicts import verdict_rows as verdict_rows
 from .lm.connect import connect as connect
 from .lm.server import serve as serve
 from .lm.server import start_server as start_server

@@ -27,7 +27,7 @@ from dspy.lm15 import ImagePart, Message, Request, Response, TextPart, TokenLogp
 
 from srec.data.toy import FORMS, Toy
 from srec.data.toyshop import ToyShop
-from srec.data.truth import Truth
+from srec.data.truth import LIKED, Truth
 from srec.evaluation.questions import HELD_OUT_QUESTIONS, TOY_QUESTIONS
 from srec.evaluation.stages.fused import contradiction, fact
 from srec.lm.render import label
@@ -124,15 +124,16 @@ class OracleEngine:
         }
 
     def _toy(self, asked: _Asked) -> Toy:
-        """The toy that the call is about; its picture or its title must be in the prompt."""
+        """The toy that the call is about; its picture, or its title or facts must be in the prompt."""
         item_id = current_work().item_id
         if item_id not in self._shop.truth.toys:
             raise LookupError(f"the oracle was asked about item {item_id!r}, which is not of its toy shop")
         item = self._shop.data.items[item_id]
         pictures = {item.image.digest} if item.image else set()
-        if asked.pictures != pictures if asked.pictures else clean(item.title) not in asked.text:
+        toy = self._shop.truth.toys[item_id]
+        if asked.pictures != pictures if asked.pictures else not _tells(asked.text, item, toy):
             raise LookupError(f"the prompt shows another item than {item_id!r}")
-        return self._shop.truth.toys[item_id]
+        return toy
 
     # Users
 
@@ -205,7 +206,15 @@ class OracleEngine:
         history, lines = self._user(asked), EVENT.split(asked.field("events"))[1:]
         events = history.events
         spans = (events[start : start + len(lines)] for start in range(len(events) - len(lines) + 1))
-        found = [span for span in spans if all(map(str.startswith, lines, _beginnings(span)))]
+        toys = self._shop.truth.toys
+        found = [
+            span
+            for span in spans
+            if all(
+                line.startswith(beginning) and _tells(line, event.item, toys[event.item.item_id])
+                for line, event, beginning in zip(lines, span, _beginnings(span), strict=True)
+            )
+        ]
         if len(found) != 1 or not lines:
             raise LookupError(f"{len(lines)} events of the prompt are {len(found)} times in user {history.user_id!r}")
         return history.user_id, found[0]
@@ -275,13 +284,18 @@ def _aspect(asked: _Asked) -> str:
     return _ASPECTS[question]
 
 
+def _tells(text: str, item: Item, toy: Toy) -> bool:
+    """Whether a text is of a toy: it has the title, or all that can be liked about it."""
+    return clean(item.title) in text or all(toy.facts[aspect] in text for aspect in LIKED)
+
+
 def _beginnings(events: Sequence[Event]) -> Iterator[str]:
-    """How the lines of a prompt's events begin (`srec.stages.wording.event_lines`), up to the item's title."""
+    """How the lines of a prompt's events begin (`srec.stages.wording.event_lines`), up to the item."""
     before = None
     for event in events:
         when = "first" if before is None else gap(event.at - before)
         rated = f", rated {event.rating:g}" if event.rating is not None else ""
-        yield f"{when}{rated}: {clean(event.item.title)}"
+        yield f"{when}{rated}: "
         before = event.at
 
 

@@ -13,6 +13,7 @@ from srec.errors import ModelError, VerbalizerError
 from srec.learn.batches import Batch, Tree, length, list_weight, lists
 from srec.learn.losses import answer_loss, list_loss
 from srec.learn.reading import Example
+from srec.lm.attention import Trees
 from srec.lm.verbalizer import NO, YES
 
 ALONE = -1  # the list of a row that is in none
@@ -21,14 +22,14 @@ ALONE = -1  # the list of a row that is in none
 class Collator:
     """Makes the tensors of one batch; pictures are looked at here, by eyes that do not learn."""
 
-    def __init__(self, engine: Any, examples: Sequence[Example], *, pack: bool) -> None:
-        self._engine, self._examples, self._pack = engine, examples, pack
+    def __init__(self, engine: Any, examples: Sequence[Example]) -> None:
+        self._engine, self._examples = engine, examples
 
     def __call__(self, batches: Sequence[Batch]) -> dict[str, torch.Tensor]:
         """Tensors of the one batch given.
 
         ids, positions   int64[trees, length]
-        visible          bool[trees, 1, length, length], or int64[trees, length] where each tree is one row
+        branch           int64[trees, length]: 0 for what is shared, 1, 2, … for a row's own, -1 for padding
         features         float[places, hidden] of the pictures, for the positions where `pictured` bool[trees, length]
         at, targets, row int64[tokens]: flat position that predicts, token to predict, row it is of
         first            int64[rows]: where in `at` the row's answer begins
@@ -85,7 +86,7 @@ class Collator:
         return {
             "ids": ids,
             "positions": positions,
-            "visible": _visible(branch) if self._pack else (branch >= 0).long(),
+            "branch": branch,
             "pictured": pictured,
             "at": torch.tensor(at),
             "targets": torch.tensor(targets),
@@ -124,6 +125,7 @@ class Student(nn.Module):
 
     def __init__(self, engine: Any) -> None:
         super().__init__()
+        self._plain = engine.is_plain
         self.decoder = engine.model.get_decoder()
         self._outside = (engine.model.get_input_embeddings(), engine.head)  # in a tuple: they are not trained
         self._verdict = _verdict(engine)
@@ -134,7 +136,7 @@ class Student(nn.Module):
         *,
         ids: torch.Tensor,
         positions: torch.Tensor,
-        visible: torch.Tensor,
+        branch: torch.Tensor,
         pictured: torch.Tensor,
         at: torch.Tensor,
         targets: torch.Tensor,
@@ -154,7 +156,7 @@ class Student(nn.Module):
                 embedded[pictured] = features.to(embedded.dtype)
         with torch.autocast(ids.device.type, dtype=torch.bfloat16, enabled=self._dtype is torch.bfloat16):
             hidden = self.decoder(
-                inputs_embeds=embedded, attention_mask=visible, position_ids=positions, use_cache=False
+                inputs_embeds=embedded, position_ids=positions, use_cache=False, **self._seen(branch)
             ).last_hidden_state
         with torch.autocast(ids.device.type, enabled=False):
             logits = head(hidden.flatten(0, 1)[at].to(self._dtype))
@@ -166,6 +168,13 @@ class Student(nn.Module):
             if len(list_share):
                 loss = loss + list_loss(margins, member, liked, list_share)
         return {"loss": loss, "margins": margins}
+
+    def _seen(self, branch: torch.Tensor) -> dict[str, Any]:
+        """What tells the decoder which positions see which."""
+        if not self._plain:
+            return {"attention_mask": (branch >= 0).long()}
+        nothing = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=branch.device)  # a mask is made where none is given
+        return {"attention_mask": nothing, "trees": Trees.of(branch)}
 
 
 def put_lora_on(engine: Any, *, rank: int, alpha: float, dropout: float, layers: Sequence[str], base: str) -> Any:
@@ -192,15 +201,6 @@ def put_lora_on(engine: Any, *, rank: int, alpha: float, dropout: float, layers:
     around = peft.PeftModel(engine.model, settings)
     settings.base_model_name_or_path = base
     return around
-
-
-def _visible(branch: torch.Tensor) -> torch.Tensor:
-    """bool[trees, 1, length, length]: a position sees what is shared and its own branch, up to itself.
-
-    Padding sees padding, for a softmax over nothing is no number.
-    """
-    related = (branch[:, :, None] == branch[:, None, :]) | (branch[:, None, :] == 0)
-    return (related & torch.ones(branch.shape[1], branch.shape[1], dtype=torch.bool).tril())[:, None]
 
 
 def _pictures_before(example: Example, shared: int, places: Sequence[int]) -> int:

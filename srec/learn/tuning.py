@@ -150,7 +150,7 @@ class Tuning:
             model=student,
             args=self._arguments,
             train_dataset=list(self._plan.batches),
-            data_collator=Collator(self._engine, self._examples, pack=self._pack),
+            data_collator=Collator(self._engine, self._examples),
             callbacks=[schedule],
         )
         trainer.remove_callback(transformers.PrinterCallback)
@@ -323,7 +323,7 @@ def margins_of(
     engine: Any, student: Student, examples: Sequence[Example], *, pack: bool, positions: int
 ) -> list[float]:
     """Logit Yes - logit No of each row's answer."""
-    collate = Collator(engine, examples, pack=pack)
+    collate = Collator(engine, examples)
     made = batches.plan(
         examples,
         epochs=1,

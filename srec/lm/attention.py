@@ -1,4 +1,4 @@
-"""Attention of many rows to one prefix that all of them share.
+"""Attention of many rows to one prefix that all of them share: of prompts while answering, of branches while learning.
 
 The prefix's keys and values stand once, not once per row: the queries of all rows are laid behind one another and
 multiplied with them as one matrix. Each row's scores of the prefix and of its own part go through one softmax, so the
@@ -7,9 +7,12 @@ result is what attention over the whole row gives, up to rounding.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -24,6 +27,44 @@ BLOCK_SCORES = 2**21  # about what a processor's cache holds; larger blocks are 
 
 Prefix = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of each layer, [key heads, positions, width]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Branches:
+    """Rows of tree `tree` of a batch, laid behind one another after the `shared` positions that all of them begin with.
+
+    `at` int64[rows, longest] are a row's own positions in the tree; where `real` bool[rows, longest] is false, padding.
+    """
+
+    tree: int
+    shared: int
+    at: torch.Tensor
+    real: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """Which trees of a batch have branches; the first `causal` positions hold all of the others, and what is shared."""
+
+    causal: int
+    branched: tuple[Branches, ...]
+
+    @classmethod
+    def of(cls, branch: torch.Tensor) -> Trees:
+        """The trees in `branch` int64[trees, length]: 0 is shared, 1, 2, … is a row's own in this order, -1 padding."""
+        causal, branched = 1, []
+        for tree, numbers in enumerate(branch):
+            sizes = torch.bincount(numbers[numbers >= 0])
+            if len(sizes) <= 2:  # noqa: PLR2004 (what is shared, and one row)
+                causal = max(causal, int(sizes.sum()))
+                continue
+            shared = int(sizes[0])
+            column = torch.arange(int(sizes[1:].max()), device=branch.device)
+            real = column < sizes[1:, None]
+            starts = sizes.cumsum(0)[:-1, None]
+            branched.append(Branches(tree, shared, starts + column * real, real))
+            causal = max(causal, shared)
+        return cls(causal, tuple(branched))
 
 
 def install(decoder: Any) -> bool:
@@ -51,17 +92,26 @@ def attend(
     *,
     scaling: float,
     prefix: Prefix | None = None,
+    trees: Trees | None = None,
     **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """The attention function for transformers: `query` [rows, heads, length, width], `key` and `value` of own parts.
 
     Without a `prefix` it is the usual one. `attention_mask` [rows, 1, length, own] is true where a query sees a key.
+    With `trees`, rows are whole trees: causal, but for the branches told, and `attention_mask` is not looked at.
     """
+    if trees is not None:
+
+        def causal(*parts: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = sdpa_attention_forward(module, *parts, None, scaling=scaling, is_causal=True, **options)[0]
+            return made
+
+        return _of_trees(query, key, value, scaling=scaling, trees=trees, causal=causal), None
     if prefix is None:
-        result: tuple[torch.Tensor, None] = sdpa_attention_forward(
+        whole: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **options
         )
-        return result
+        return whole
     rows, heads, length, _ = query.shape
     if attention_mask is None:
         ones = torch.ones(1, 1, length, key.shape[2], dtype=torch.bool, device=query.device)
@@ -73,6 +123,30 @@ def attend(
     return torch.cat([_block(*part, shared=shared) for part in zip(*parts, strict=True)]).transpose(
         1, 2
     ).contiguous(), None
+
+
+def _of_trees(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    scaling: float,
+    trees: Trees,
+    causal: Callable[..., torch.Tensor],
+) -> torch.Tensor:
+    """Attention [trees, length, heads, width] where a branch sees what is shared and itself, each up to a position."""
+    start = trees.causal
+    result = causal(query[:, :, :start], key[:, :, :start], value[:, :, :start])
+    result = nn.functional.pad(result, (0, 0, 0, 0, 0, query.shape[2] - start))
+    for one in trees.branched:
+        own = [part[one.tree][:, one.at].transpose(0, 1) for part in (query * scaling, key, value)]
+        shared = (key[one.tree, :, : one.shared], value[one.tree, :, : one.shared])
+        longest = one.at.shape[1]
+        later = torch.ones(longest, longest, dtype=torch.bool, device=query.device).triu(1)
+        seen = _block(*own, later.expand(len(one.at), 1, -1, -1), shared=shared).transpose(1, 2)
+        places = (torch.full_like(one.at, one.tree)[one.real], one.at[one.real])
+        result = result.index_put(places, seen[one.real])
+    return result
 
 
 def _block(

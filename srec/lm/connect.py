@@ -136,7 +136,8 @@ def connect(
         return hosted
     if wanted.kind == "local":
         engine: Any = _local_engine(wanted, device=device)
-        settings.setdefault("frequency_penalty", FREQUENCY_PENALTY)
+        if not wanted.lora:  # what is tuned writes as it learned, here and on a server
+            settings.setdefault("frequency_penalty", FREQUENCY_PENALTY)
     else:
         server_key = api_key or os.environ.get("SREC_API_KEY") or "EMPTY"
         served_models(wanted.url, key=server_key, must_have=wanted.model, timeout_s=min(timeout_s, 10.0))

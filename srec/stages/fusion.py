@@ -18,11 +18,11 @@ from srec.stages.kept import BoundKept, kept, lm_of, predict
 from srec.stages.question import Question, mentioned
 from srec.stages.sight import in_sight
 from srec.stages.signatures import AnswerTextQuestion, AnswerVisualQuestion, FuseItem, VerifyFact
-from srec.stages.wording import attribute_lines, chosen_attributes, composed, headline, is_trait, parts, phrases
+from srec.stages.wording import attribute_lines, chosen_attributes, composed, headline, is_trait, listed, parts, phrases
 from srec.text import clean
 from srec.types import Fact, FactSource, Item, ItemDescription
 
-Write = Literal["lm", "composed"]
+Write = Literal["lm", "composed", "facts"]
 NOT_VISIBLE = "not visible"
 
 
@@ -49,7 +49,8 @@ class ItemFusion(dspy.Module):
     Args:
         questions: What to ask of each item (the paper's VQA).
         write: "lm" lets the LM fuse answers and text in its own words, and name contradictions beside those of the
-            closed questions; "composed" puts the answers together as they are, without a call.
+            closed questions; "composed" puts the answers together as they are, without a call; "facts"
+            leaves the title out as well, for small models and long histories.
         doubt: A difference is named a contradiction if P(Yes) of the picture showing what the text says is below it, in
             [0, 1]; at 0 none is named and at 1 all are, without asking.
         attributes: Which attributes to read, by name; None for all but bookkeeping (`..._id`, `..._url`).
@@ -125,14 +126,16 @@ class ItemFusion(dspy.Module):
         facts = self._facts(item, seen, said)
         found = self._contradictions(item, seen, said)
         begin = headline(item, only=self.attributes)
-        if self.write == "composed":
-            asked = {question.aspect for question in self.questions}
-            text = composed(begin, [fact for fact in facts if fact.aspect in asked], found)
-            named = tuple(found.values())
-        else:
+        if self.write == "lm":
             fused = self._fuse(item, seen)
             text = f"{begin}. {fused.description}"
             named = tuple(dict.fromkeys([*found.values(), *phrases(fused.contradictions)]))
+        else:
+            order = [question.aspect for question in self.questions]
+            asked = [fact for fact in facts if fact.aspect in order]
+            in_order = sorted(asked, key=lambda fact: order.index(fact.aspect))
+            text = composed(begin, asked, found) if self.write == "composed" else listed(in_order, found) or begin
+            named = tuple(found.values())
         return ItemDescription(
             item_id=item.item_id,
             text=text,

@@ -69,6 +69,16 @@ def composed(begin: str, facts: Sequence[Fact], contradictions: Mapping[str, str
     return f"{'. '.join(sentences)}."
 
 
+def listed(facts: Sequence[Fact], contradictions: Mapping[str, str]) -> str:
+    """Facts alone, the shortest description; a contradicted aspect stands in its contradiction only.
+
+    `category car, material tin. Picture and text disagree on colour: the picture shows red, the text says blue.`
+    """
+    plain = ", ".join(f"{fact.aspect} {fact.value}" for fact in facts if fact.aspect not in contradictions)
+    differ = [f"Picture and text disagree on {contradiction}" for contradiction in contradictions.values()]
+    return "".join(f"{sentence}. " for sentence in (plain, *differ) if sentence).strip()
+
+
 def described(item: Item, descriptions: Mapping[str, ItemDescription]) -> str:
     """The item's description where there is one, else its headline."""
     known = descriptions.get(item.item_id)

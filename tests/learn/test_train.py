@@ -54,7 +54,7 @@ def computed(engine, examples, batch, *, pack):
     """Loss, margins and gradients of one batch."""
     student = Student(engine).eval()
     student.zero_grad()
-    made = student(**Collator(engine, examples, pack=pack)([batch]))
+    made = student(**Collator(engine, examples)([batch]))
     made["loss"].backward()
     gradients = {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}
     return made["loss"].item(), made["margins"].tolist(), gradients

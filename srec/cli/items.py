@@ -1,0 +1,92 @@
+"""Items: a dataset folder of them, and a description of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from srec import show
+from srec.cli import named
+from srec.cli.options import DEFAULT_MODEL, Data, Json, Model, Seed, StoreFolder, Strict, Workers
+from srec.cli.outcome import end, quietly, tell_rejected, write_object
+from srec.errors import InputError
+
+
+def toyshop(
+    folder: Annotated[Path, typer.Argument(help="Where to write; an empty or new folder.")],
+    *,
+    items: Annotated[int, typer.Option(min=2)] = 300,
+    users: Annotated[int, typer.Option(min=2)] = 200,
+    seed: Seed = 0,
+) -> None:
+    """Write the generated toy shop as a dataset folder: tables, pictures and all."""
+    from srec import toyshop as make
+
+    if any((folder / name).exists() for name in ("items.csv", "items.parquet")):
+        raise InputError(f"{folder} already holds a dataset; name an empty folder")
+    shop = make(items=items, users=users, seed=seed)
+    shop.write(folder)
+    typer.echo(f"{len(shop.data.items):,} toys and {len(shop.data.interactions):,} purchases written to {folder}")
+
+
+def convert(
+    kind: Annotated[str, typer.Argument(help="movielens, recbole, amazon-2014, amazon-2018, amazon-2023, microlens.")],
+    source: Annotated[Path, typer.Argument(help="The folder with the published files.")],
+    folder: Annotated[Path, typer.Argument(help="The dataset folder to write.")],
+    *,
+    min_events: Annotated[int, typer.Option(min=0, help="Leave out users and items with fewer, again and again.")] = 0,
+    images: Annotated[Path | None, typer.Option(help="A folder of pictures named by item id.")] = None,
+) -> None:
+    """Write a public dataset in its published files as a dataset folder."""
+    from srec import convert as run
+
+    typer.echo(str(run(kind, source, folder, min_events=min_events, images=images)))
+
+
+def describe(
+    data: Data,
+    *,
+    model: Model = DEFAULT_MODEL,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
+    attributes: Annotated[str | None, typer.Option(help="The attributes to read, separated by commas.")] = None,
+    store: StoreFolder = None,
+    workers: Workers = 16,
+    json_to: Json = None,
+    strict: Strict = False,
+) -> None:
+    """Describe every item from its picture and text. What is in the store is not asked again; failures are."""
+    from itertools import islice
+
+    from srec import ItemDescription, bulk, count_usage
+
+    source, out = named.dataset(data, strict=strict), show.console(json_to)
+    lm = named.lm(model, out, connections=workers)
+    fusion = named.fusion(data, attributes=named.several(attributes))
+    fusion.set_lm(lm)
+    inputs = islice(source.items.values(), limit)
+    total = min(limit or len(source.items), len(source.items))
+    with count_usage() as usage, quietly():
+        outcomes = bulk.run(
+            fusion,
+            inputs,
+            key=fusion.key,
+            returns=ItemDescription,
+            store=named.store(store, source),
+            workers=workers,
+            label="describe",
+            total=total,
+        )
+        shown = 0
+        for outcome in outcomes:
+            if outcome.value is not None and shown < 3:  # noqa: PLR2004  a few, to see what it is like
+                show.described(out, outcome.input, outcome.value)
+                shown += 1
+    summary = outcomes.summary
+    tell_rejected(source)
+    out.print(str(summary), markup=False)
+    out.print(show.usage_line(usage, cached=summary.cached), markup=False)
+    counted = {"data": source.name, "model": lm.model, "items": total, **show.summary_object(summary)}
+    write_object({**counted, **show.usage_object(usage), "cache_hits": summary.cached}, json_to)
+    end(summary.failed, f"{summary.failed:,} of {total:,} items failed; run again to try these again")

@@ -1,0 +1,202 @@
+"""Better prompts, rows from a teacher, and a LoRA trained on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from srec import show
+from srec.cli import named
+from srec.cli.options import (
+    DEFAULT_MODEL,
+    Candidates,
+    Data,
+    Json,
+    Model,
+    Protocol,
+    Reasoning,
+    Recent,
+    Seed,
+    Step,
+    Task,
+    Users,
+    View,
+    WindowSize,
+    Workers,
+)
+from srec.cli.outcome import end, write_object
+from srec.errors import InputError
+
+if TYPE_CHECKING:
+    from srec.data.folder import Dataset
+
+
+def optimize(
+    data: Data,
+    *,
+    calls: Annotated[int, typer.Option(min=1, help="The most LM calls that may be made, all counted.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder of the program to write; a killed run goes on.")],
+    optimizer: Annotated[str, typer.Option(help="gepa, bootstrap (demos) or instructions.")] = "gepa",
+    metric: Annotated[str, typer.Option(help="ndcg@K, recall@K, mrr@K, auc or pairwise.")] = "ndcg@10",
+    stages: Annotated[str, typer.Option(help="joint, or stages by commas: one after the other.")] = "joint",
+    model: Model = DEFAULT_MODEL,
+    reflection_model: Annotated[str | None, typer.Option(help="Who writes instructions; by default --model.")] = None,
+    train: Annotated[int, typer.Option(min=1, help="Users to learn from.")] = 16,
+    dev: Annotated[int, typer.Option(min=1, help="Other users, to decide by.")] = 16,
+    candidates: Annotated[str, typer.Option(help="full, uniform:20, popularity:99.")] = "uniform:10",
+    seed: Seed = 0,
+    recent: Recent = 20,
+    window: WindowSize = 10,
+    step: Step = 5,
+    reasoning: Reasoning = "user",
+    view: View = "description",
+    workers: Annotated[int, typer.Option(min=1, help="Cases at once.")] = 4,
+    json_to: Json = None,
+) -> None:
+    """Search for better prompts within a budget of LM calls; they are kept if they are not worse on other users."""
+    from srec import cases
+    from srec import optimize as run
+    from srec.learn.objective import metric_named
+    from srec.learn.optimizers import optimizer_of
+
+    optimizer_of(optimizer), metric_named(metric)  # what is misspelled is said before a model is loaded
+    source, out = named.dataset(data), show.console(json_to)
+    chosen = list(cases(source, candidates=candidates, users=train + dev, seed=seed))
+    if len(chosen) < train + dev:
+        raise InputError(
+            f"{source.name!r} has {len(chosen)} users with a case, {train} and {dev} are asked for; lower --train or "
+            "--dev"
+        )
+    program = named.program(
+        named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=16
+    )
+    lm = named.lm(model, out, connections=16 * workers)
+    writer = lm if reflection_model is None else named.lm(reflection_model, out)
+    result = run(
+        program,
+        chosen[:train],
+        chosen[train:],
+        optimizer=optimizer,
+        metric=metric,
+        lm=lm,
+        reflection_lm=writer,
+        calls=calls,
+        stages=stages if stages == "joint" else named.several(stages) or [],
+        out=out_folder,
+        about={"dataset": source.name, "candidates": candidates, "cases_seed": seed},
+        seed=seed,
+        workers=workers,
+    )
+    out.print(str(result), markup=False)
+    out.print(f"written to {out_folder}; read {out_folder / 'prompts.md'}", markup=False)
+    write_object({"data": source.name, "model": lm.model, **result.to_object()}, json_to)
+
+
+def distill(
+    data: Data,
+    *,
+    out: Annotated[Path, typer.Option(help="The folder for rows.jsonl, images/ and what was asked.")],
+    model: Model = DEFAULT_MODEL,
+    keep: Annotated[
+        float | None, typer.Option(help="Least outcome of a case to keep its rows; all without it.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="The outcome: auc, ndcg@10, recall@10, mrr@10.")] = "auc",
+    verdicts: Annotated[
+        str | None, typer.Option(help="Write verdicts.jsonl from real labels too: 1:1, 1:4 or all negatives.")
+    ] = None,
+    training_users: Annotated[
+        Path | None,
+        typer.Option(help="A file of user ids, one a line; by default all, of a toyshop its training users."),
+    ] = None,
+    task: Task = "next",
+    protocol: Protocol = "leave-last-out",
+    candidates: Candidates = "uniform:20",
+    users: Users = None,
+    seed: Seed = 0,
+    recent: Recent = 20,
+    window: WindowSize = 10,
+    step: Step = 5,
+    reasoning: Reasoning = "user",
+    view: View = "description",
+    workers: Workers = 16,
+    json_to: Json = None,
+) -> None:
+    """Run the program with a teacher over training cases; each of its calls becomes a row to learn from."""
+    from srec import cases, verdict_rows
+    from srec import distill as run
+
+    screen = show.console(json_to)
+    source = _training_part(data, training_users)
+    chosen = cases(source, task=task, protocol=protocol, candidates=candidates, users=users, seed=seed)
+    program = named.program(
+        named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
+    )
+    lm = named.lm(model, screen, connections=workers)
+    told: dict[str, Any] = {"lm": lm, "out": out, "users": source.users, "workers": workers, "seed": seed}
+    report = run(program, chosen, keep=keep, metric=metric, **told)
+    screen.print(str(report), markup=False)
+    found: dict[str, Any] = {"data": source.name, "model": lm.model, **report.to_dict()}
+    if verdicts is not None:
+        judged = verdict_rows(program, chosen, negatives=verdicts, **told)
+        screen.print(str(judged), markup=False)
+        found["verdicts"] = judged.to_dict()
+    write_object(found, json_to)
+    end(report.cases_failed, f"{report.cases_failed:,} of {report.cases:,} cases failed; run again to try these again")
+
+
+def train(
+    rows: Annotated[Path, typer.Argument(help="A file of rows, images/ beside it.")],
+    *,
+    base: Annotated[str, typer.Option(help="The local model to train: local:NAME or local:FOLDER.")] = DEFAULT_MODEL,
+    out: Annotated[Path, typer.Option(help="A folder of its own for the LoRA; a killed training goes on there.")],
+    dev: Annotated[Path | None, typer.Option(help="Verdict rows of other users: when to stop, what to keep.")] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="How often each row is seen.")] = 3,
+    rank: Annotated[int, typer.Option(min=1, help="Width of the LoRA.")] = 16,
+    learning_rate: Annotated[float, typer.Option(help="The highest; it falls as a cosine.")] = 2e-4,
+    ranking: Annotated[float, typer.Option(min=0.0, help="Weight of the loss over a user's candidates.")] = 0.0,
+    merge: Annotated[bool, typer.Option("--merge", help="Write a whole model in place of a LoRA.")] = False,
+    seed: Seed = 0,
+    json_to: Json = None,
+) -> None:
+    """Train a LoRA of a local model on rows, and write it with a card."""
+    from dataclasses import asdict
+
+    from srec import TrainConfig
+    from srec import train as run
+
+    config = TrainConfig(epochs=epochs, rank=rank, learning_rate=learning_rate, ranking=ranking, merge=merge, seed=seed)
+    made = run(rows, base=base, out=out, config=config, dev=dev)
+    told = ", ".join(f"{name} {number:g}" for name, number in made.metrics.items())
+    show.console(json_to).print(f"{made.base} -> {made.folder}: {told}", markup=False)
+    write_object({**asdict(made), "folder": str(made.folder)}, json_to)
+
+
+def _training_part(data: str, users: Path | None) -> Dataset:
+    """The dataset that an argument names, of its training users alone, and of a toy shop's training items."""
+    from srec import toyshop
+    from srec.data.part import part
+
+    listed = None if users is None else _lines(users)
+    asked = named.toy_shop(data)
+    if asked is None:
+        source = named.dataset(data)
+        return source if listed is None else part(source, users=listed)
+    items, shoppers, seed = asked
+    shop = toyshop(items=items, users=shoppers, seed=seed)
+    held_out = sorted(set(listed or ()) & set(shop.held_out_users))
+    if held_out:
+        raise InputError(
+            f"user {held_out[0]!r} is held out of all training in this toy shop; leave them out of {users}"
+        )
+    return part(shop.data, users=listed or shop.training_users, items=shop.training_items)
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a file that are not blank."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}; name a file of user ids") from error
+    return [line.strip() for line in lines if line.strip()]

@@ -1,0 +1,102 @@
+"""What arguments name: the dataset, its store, the LM, the program."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from srec.errors import InputError, ModelError
+
+if TYPE_CHECKING:
+    from srec.data.folder import Dataset
+    from srec.recommender import MLLMSRec
+    from srec.stages.fusion import ItemFusion
+
+DEMONSTRATION = ("smollm2-135m", "srec-tiny")  # models that show that all works, and no more
+TOYSHOP = re.compile(r"toyshop(?::(\d{1,7})x(\d{1,7})(?:@(\d{1,9}))?)?")
+
+
+def dataset(data: str, *, strict: bool = False) -> Dataset:
+    """The dataset that an argument names."""
+    from srec import load, toyshop
+
+    asked = toy_shop(data)
+    if asked is None:
+        return load(data, strict=strict)
+    items, users, seed = asked
+    return toyshop(items=items, users=users, seed=seed).data
+
+
+def toy_shop(data: str) -> tuple[int, int, int] | None:
+    """Items, users and seed of the toy shop that `data` names; None where it names none."""
+    named = TOYSHOP.fullmatch(data)
+    if named is None:
+        return None
+    items, users, seed = named.groups()
+    return int(items or 300), int(users or 200), int(seed or 0)
+
+
+def store(given: Path | None, data: Dataset) -> Path:
+    """The folder of results: the one given, else one by the name of the dataset."""
+    return given or Path("runs") / (re.sub(r"[^\w.-]+", "_", data.name).strip("._") or "data")
+
+
+def lm(model: str, out: Any, *, connections: int = 32) -> Any:
+    """The LM, announced with what it is and what it cannot do."""
+    from srec.lm.checkpoint import whereabouts
+    from srec.lm.connect import connect, parse, sees
+    from srec.lm.lora import check_files
+
+    try:
+        wanted = parse(model)
+        if wanted.kind == "local":
+            whereabouts(wanted.model)
+        if wanted.lora:
+            check_files(Path(wanted.lora))
+    except ModelError as error:
+        raise InputError(str(error)) from error
+    lm = connect(model, max_connections=connections)
+    blind = "" if sees(lm) else "; it cannot see, so pictures are passed over and it reads text only"
+    size = "; it is of demonstration size" if any(small in lm.model for small in DEMONSTRATION) else ""
+    out.print(f"model: {lm.model}{blind}{size}", markup=False)
+    return lm
+
+
+def fusion(data: str, *, attributes: list[str] | None = None) -> ItemFusion:
+    """Open questions about items; of a generated toy shop, the closed ones that its truth answers."""
+    from srec import ItemFusion
+    from srec.evaluation.stages.fused import toy_fusion
+
+    return ItemFusion(attributes=attributes) if attributes or toy_shop(data) is None else toy_fusion()
+
+
+def program(
+    fusion: ItemFusion, *, recent: int, window: int, step: int, reasoning: str, view: str, workers: int
+) -> MLLMSRec:
+    """The program that the options ask for, without an LM."""
+    from srec import CoTScoring, MLLMSRec, TemporalPreference
+
+    scoring: Any = {"reasoning": reasoning, "view": view}  # checked by the stage
+    return MLLMSRec(
+        fusion=fusion,
+        preference=TemporalPreference(window=window, step=step),
+        scoring=CoTScoring(**scoring, workers=workers),
+        recent=recent,
+        workers=workers,
+    )
+
+
+def saved(program: MLLMSRec, name: str | None, source: Dataset) -> MLLMSRec:
+    """The program with the prompts that were saved under `name`, if one is given."""
+    from srec import load_program
+
+    if name is None:
+        return program
+    loaded: MLLMSRec = load_program(name, into=program, items=source.items)
+    return loaded
+
+
+def several(text: str | None) -> list[str] | None:
+    """What stands between commas; None of None."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]

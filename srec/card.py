@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from srec.errors import InputError
+import tomli_w
 
-BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+from srec.errors import InputError
 
 
 def write_card(path: Path, card: Mapping[str, Any]) -> None:
-    """Write a mapping as TOML, whole or not at all; tables may be nested, None is left out.
+    """Write a mapping as TOML, whole or not at all; a None is left out of its table, at any depth.
 
-    Values are text, numbers, booleans, and lists of these.
+    Values are text, numbers, booleans, dates, tables, and lists of these; others raise TypeError, a None in a list too,
+    since the places after it would move.
     """
-    write_text(path, toml(card))
+    write_text(path, tomli_w.dumps(_told(card)))
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -37,48 +36,10 @@ def write_text(path: Path, text: str) -> None:
     aside.replace(path)
 
 
-def toml(card: Mapping[str, Any]) -> str:
-    """A mapping as TOML.
-
-    >>> print(toml({"seed": 1, "base": {"name": "a"}}), end="")
-    seed = 1
-    <BLANKLINE>
-    [base]
-    name = "a"
-    """
-    return "\n".join(_table((), card)).strip("\n") + "\n"
-
-
-def _table(path: tuple[str, ...], table: Mapping[str, Any]) -> list[str]:
-    lines: list[str] = []
-    inner: list[str] = []
-    for key, value in table.items():
-        if value is None:
-            continue
-        here = (*path, _key(key))
-        if isinstance(value, Mapping):
-            inner += ["", f"[{'.'.join(here)}]", *_table(here, value)]
-        else:
-            lines.append(f"{_key(key)} = {_value(value)}")
-    return lines + inner
-
-
-def _key(key: str) -> str:
-    return key if BARE_KEY.fullmatch(key) else _text(key)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return repr(value)  # inf and nan are TOML's words, too
-    if isinstance(value, str):
-        return _text(value)
+def _told(value: Any) -> Any:
+    """A value without the None in its tables."""
+    if isinstance(value, Mapping):
+        return {key: _told(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_value, value))}]"
-    raise TypeError(f"a card cannot hold a {type(value).__name__}")
-
-
-def _text(text: str) -> str:
-    """A basic string: JSON's escapes are TOML's, but for DEL, which JSON leaves as it is."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+        return [_told(inner) for inner in value]
+    return value

@@ -16,7 +16,7 @@ from srec.errors import MissingPackage, ModelError, StoreError
 
 State = Literal["ok", "missing", "broken"]
 
-NEEDED = ("srec", "dspy", "numpy", "pyarrow", "pillow", "diskcache", "pydantic", "rich", "scipy", "typer")
+NEEDED = ("srec", "dspy", "numpy", "pyarrow", "pillow", "diskcache", "pydantic", "rich", "scipy", "tomli-w", "typer")
 EXTRAS = {
     "local": ("accelerate", "gguf", "llguidance", "peft", "safetensors", "torch", "transformers"),
     "serve": ("vllm",),

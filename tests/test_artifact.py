@@ -2,7 +2,6 @@
 
 import json
 import os
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from colours import case, picture, program, pupil
 import srec
 from srec import artifact
 from srec.artifact import card_of, load_program, predictors_of, prompts_of, save_program, signature_digest, with_prompts
-from srec.card import read_card, toml
-from srec.errors import InputError, ProgramError
+from srec.errors import ProgramError
 from srec.evaluation.stages.fused import toy_fusion
 from srec.lm.adapters import picture as shown
 from srec.recommender import MLLMSRec
@@ -240,24 +238,3 @@ def test_setting_equal_prompts_changes_no_key_of_kept_results():
     given = MLLMSRec(lm=pupil())
     item = Item(item_id="1", title="Red car")
     assert with_prompts(given, prompts_of(given)).fusion.key(item) == given.fusion.key(item)
-
-
-# Cards
-
-
-def test_a_card_reads_as_it_was_written():
-    card = {
-        "text": 'a "quoted"\nline \x7f \\',
-        "n": 3,
-        "x": 0.5,
-        "yes": True,
-        "list": ["a", "b"],
-        "t": {"k @ 1": 1.5, "in": {"e": "ü"}},
-    }
-    assert tomllib.loads(toml(card | {"none": None})) == card
-
-
-def test_a_damaged_card_is_named(tmp_path):
-    (tmp_path / "card.toml").write_text("= 1")
-    with pytest.raises(InputError, match=r"card\.toml cannot be read"):
-        read_card(tmp_path / "card.toml")

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from srec.card import read_card
 from srec.digest import digest
 from srec.errors import InputError, MissingPackage, ModelError
-from srec.learn.card import read_card
 from srec.learn.rows import Row, digest_of_rows, read_rows
 from srec.lm.checkpoint import Checkpoint, obtain
 from srec.lm.connect import parse
@@ -109,7 +109,7 @@ class Lora:
     def read(cls, folder: str | Path) -> Lora:
         """What lies in a folder; raises ModelError if no training ended there."""
         place = Path(folder)
-        card = read_card(place / CARD_FILE)
+        card = _card(place)
         try:
             base = f"{card['base']['name']}@{card['base']['digest'][:12]}"
             metrics = {name: float(number) for name, number in card["metrics"].items()}
@@ -213,7 +213,15 @@ def _ended(out: Path, asked: str) -> Lora | None:
     """The training that ended in a folder, None where none did; refuses the folder of another training."""
     if not (out / CARD_FILE).exists():
         return None
-    card = read_card(out / CARD_FILE)
+    card = _card(out)
     if card.get("training") != asked:
         raise InputError(f"{out} holds what another training wrote; name another folder, or remove this one")
     return Lora.read(out)
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    """What is told of the training that ended in a folder."""
+    try:
+        return read_card(folder / CARD_FILE)
+    except InputError as error:
+        raise ModelError(f"{error} with srec.train") from error

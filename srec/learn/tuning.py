@@ -21,10 +21,10 @@ import transformers
 from safetensors.torch import load_file
 from torch.utils.data import SequentialSampler
 
+from srec.card import write_card
 from srec.errors import InputError
 from srec.evaluation.metrics import auc
 from srec.learn import batches
-from srec.learn.card import write_card
 from srec.learn.reading import Example, Reader
 from srec.learn.rows import Row, digest_of_rows
 from srec.learn.student import Collator, Student, put_lora_on

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from srec.errors import ModelError
+from srec.card import read_card
+from srec.errors import InputError, ModelError
 from srec.lm.checkpoint import Checkpoint
 
 SETTINGS_FILE = "adapter_config.json"
@@ -74,9 +74,9 @@ def _base_of(folder: Path) -> dict[str, Any]:
     """What the card says of the base; nothing where there is no card."""
     card = folder / CARD_FILE
     try:
-        base = tomllib.loads(card.read_text("utf-8")).get("base", {}) if card.exists() else {}
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{card} cannot be read: {error}; train anew, or take the card away") from error
+        base = read_card(card).get("base", {}) if card.exists() else {}
+    except InputError as error:
+        raise ModelError(f"{error} with srec.train, or take the card away") from error
     return base if isinstance(base, dict) else {}
 
 

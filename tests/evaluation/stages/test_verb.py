@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from chat_server import serving
+from canned_server import serving
 from typer.testing import CliRunner
 
 from srec.cli import app
@@ -35,11 +35,11 @@ def test_verb_and_script_write_the_same_figures(monkeypatch, capsys):
         result = CliRunner().invoke(app, asked)
         assert result.exit_code == 0, result.output
         assert "control: blank image" in result.stdout
-        calls = server.calls
+        calls = server.total
         options = ["--seed", "1", "--items", "8", "--users", "3", "--store", "kept", "--json", "script.json", "--model"]
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *options, server.model])
         runpy.run_path(str(SCRIPT), run_name="__main__")
-        assert server.calls == calls, "the script finds the results of the verb in the store"
+        assert server.total == calls, "the script finds the results of the verb in the store"
     verb, script = (json.loads(Path(name).read_text()) for name in ("verb.json", "script.json"))
     assert verb == script
     assert verb["ceilings"]["all"]["n"] >= 2000

@@ -1,10 +1,11 @@
-"""A part of a dataset: some users, some items, and what these users did with these items."""
+"""A part of a dataset: some users, some items, some events, and what these users did with these items."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
 import numpy as np
+from numpy.typing import NDArray
 
 from srec.data.catalogue import Catalogue, OpenedItem
 from srec.data.folder import Dataset
@@ -13,8 +14,16 @@ from srec.data.report import IntakeReport
 from srec.errors import InputError
 
 
-def part(data: Dataset, *, users: Collection[str] | None = None, items: Collection[str] | None = None) -> Dataset:
-    """The dataset of these users and items alone; None for all. Items keep their order, and are opened in `data`.
+def part(
+    data: Dataset,
+    *,
+    users: Collection[str] | None = None,
+    items: Collection[str] | None = None,
+    events: NDArray[np.bool_] | None = None,
+) -> Dataset:
+    """The dataset of these users, items and events alone; None for all. Items keep their order, opened in `data`.
+
+    `events` bool[events] is of `data.interactions`, such as those before a user's last ones (`before_last`).
 
     Whatever is left out is gone from candidates, histories and training events alike.
 
@@ -33,7 +42,9 @@ def part(data: Dataset, *, users: Collection[str] | None = None, items: Collecti
     new_code = {item_id: code for code, item_id in enumerate(kept_items)}
     code = np.array([new_code.get(item_id, -1) for item_id in log.item_ids], dtype=np.int32)
     wanted = np.array([user_id in users for user_id in log.user_ids], dtype=np.bool_)
-    mask = wanted[log.user] & (code[log.item] >= 0)
+    if events is not None and events.shape != log.at.shape:
+        raise InputError(f"events has {events.shape} entries; give one for each of the {len(log.at)} of the dataset")
+    mask = wanted[log.user] & (code[log.item] >= 0) & (True if events is None else events)
     kept, _ = arrange(
         user_ids=log.user_ids,
         item_ids=kept_items,
@@ -51,3 +62,17 @@ def part(data: Dataset, *, users: Collection[str] | None = None, items: Collecti
     return Dataset(
         name=data.name, items=catalogue, interactions=kept, root=data.root, rating_threshold=data.rating_threshold
     )
+
+
+def before_last(data: Dataset, count: int) -> NDArray[np.bool_]:
+    """bool[events]: all but each user's last `count` events, so that earlier cases can be made of the same users.
+
+    >>> from srec.data.toyshop import toyshop
+    >>> shop = toyshop(items=40, users=10, seed=0)
+    >>> int(before_last(shop.data, 2).sum()) == len(shop.data.interactions.at) - 2 * 10
+    True
+    """
+    user = data.interactions.user
+    left = np.searchsorted(user, user, side="right") - np.arange(len(user))  # of the user's events, this one included
+    kept: NDArray[np.bool_] = left > count
+    return kept

@@ -25,9 +25,9 @@ from typing import Any
 import dspy
 from dspy.lm15 import ImagePart, Message, Request, Response, TextPart, TokenLogprob, TopLogprob, Usage
 
-from srec.data.toy import FORMS, Toy
+from srec.data.toy import FORMS, LIKED, Toy
 from srec.data.toyshop import ToyShop
-from srec.data.truth import LIKED, Truth
+from srec.data.truth import Truth
 from srec.evaluation.questions import HELD_OUT_QUESTIONS, TOY_QUESTIONS
 from srec.evaluation.stages.fused import contradiction, fact
 from srec.lm.render import label

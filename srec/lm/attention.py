@@ -103,7 +103,9 @@ def attend(
     if trees is not None:
 
         def causal(*parts: torch.Tensor) -> torch.Tensor:
-            made: torch.Tensor = sdpa_attention_forward(module, *parts, None, scaling=scaling, is_causal=True, **options)[0]
+            made: torch.Tensor = sdpa_attention_forward(
+                module, *parts, None, scaling=scaling, is_causal=True, **options
+            )[0]
             return made
 
         return _of_trees(query, key, value, scaling=scaling, trees=trees, causal=causal), None
@@ -139,11 +141,13 @@ def _of_trees(
     result = causal(query[:, :, :start], key[:, :, :start], value[:, :, :start])
     result = nn.functional.pad(result, (0, 0, 0, 0, 0, query.shape[2] - start))
     for one in trees.branched:
-        own = [part[one.tree][:, one.at].transpose(0, 1) for part in (query * scaling, key, value)]
+        own = (part[one.tree][:, one.at].transpose(0, 1) for part in (query * scaling, key, value))
         shared = (key[one.tree, :, : one.shared], value[one.tree, :, : one.shared])
         longest = one.at.shape[1]
         later = torch.ones(longest, longest, dtype=torch.bool, device=query.device).triu(1)
-        seen = _block(*own, later.expand(len(one.at), 1, -1, -1), shared=shared).transpose(1, 2)
+        own_query, own_key, own_value = own
+        hidden = later.expand(len(one.at), 1, -1, -1)
+        seen = _block(own_query, own_key, own_value, hidden, shared=shared).transpose(1, 2)
         places = (torch.full_like(one.at, one.tree)[one.real], one.at[one.real])
         result = result.index_put(places, seen[one.real])
     return result

@@ -1,0 +1,71 @@
+"""Run the whole of learning, distil, train, serve, and measure the student against all that went in.
+
+    python evals/learn.py --world toyshop --seed 20261125 --budget 60 --json evals/results/learn-toyshop.json
+    python evals/learn.py --world DATA --seed 0 --budget 60 --json evals/results/learn-movies.json
+
+`--world toyshop` learns from an oracle that knows the shop's truth and is tested on held-out users and held-out items;
+`--world DATA` learns from the real labels of a dataset folder and is tested on users that it has not seen.
+`--budget` is the minutes of training: as many users are taught as this machine can train on in that time. All that was
+asked, answered and trained is kept in `--out`, so a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+
+from learning import folder, record, toys
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Parse, run, print, and write the figures down."""
+    options = parsed()
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    world = toys if options.world == "toyshop" else folder
+    found = world.run(options)
+    found["command"] = command(options)
+    found["date"] = datetime.now(UTC).date().isoformat()
+    print(record.table(found))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if options.record:
+        record.append(found, log=HERE / "LOG.md", leaderboard=HERE / "LEADERBOARD.md")
+
+
+def command(options: argparse.Namespace) -> str:
+    """What to type to get these figures."""
+    world = options.world if options.world == "toyshop" else Path(options.world).name
+    told = {"seed": options.seed, "budget": f"{options.budget:g}", "reasoning": options.reasoning, "task": options.task}
+    plain = {"reasoning": "user", "task": "next"}
+    said = " ".join(f"--{name} {value}" for name, value in told.items() if plain.get(name) != value)
+    return f"python evals/learn.py --world {world} {said}"
+
+
+def parsed() -> argparse.Namespace:
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--world", default="toyshop", help="toyshop, or a dataset folder")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--budget", type=float, default=60.0, help="minutes of training")
+    parser.add_argument("--users", type=int, default=100, help="test users")
+    parser.add_argument("--base", default="", help="srec-tiny for the toy shop, smollm2-135m for a folder")
+    parser.add_argument("--reasoning", choices=("user", "candidate", "none"), default="user")
+    parser.add_argument("--task", default="next", help="next, or like:4.0; of a dataset folder")
+    parser.add_argument("--pupils", type=int, help="training users, in the place of as many as --budget allows")
+    parser.add_argument("--vllm", action=argparse.BooleanOptionalAction, default=True, help="serve the student, too")
+    parser.add_argument("--record", action="store_true", help="append to evals/LOG.md and evals/LEADERBOARD.md")
+    parser.add_argument("--out", type=Path, default=Path("runs") / "learn")
+    parser.add_argument("--workers", type=int, default=32)
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures here")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

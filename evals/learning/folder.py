@@ -1,0 +1,135 @@
+"""A dataset folder as a school: the student learns from what some users did, and is tested on others.
+
+No teacher is at hand offline, so what the judge reads of a user is listed by rule and not written by an LM: the last
+films in order, the genres that came most. The verdicts come from real labels (the paper's Table 1).
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import srec
+from learning.measured import Watched, measured_all, told_of, with_lm
+from learning.pace import Rows, fitting
+from srec.data.cases import CaseSet, LeakWarning
+from srec.data.folder import Dataset
+from srec.data.part import before_last, part
+from srec.evaluation.rankers import BASELINES
+from srec.learn.rows import read_rows
+from srec.stages.wording import described
+from srec.types import History, ItemDescription, PreferenceSummary, UserProfile
+
+NEGATIVES = 20
+EVENTS = 12  # the last so many are told
+GENRES = 4
+DEV_USERS = 30
+STEP_BACK = 2  # training cases of a user end so many events before each other
+SHOWN = ("year", "genres")
+CONFIG = srec.TrainConfig(
+    epochs=1, learning_rate=5e-4, batch_rows=42, batch_positions=2560, ranking=1.0, checkpoint_every=25
+)
+
+
+def listed(history: History, descriptions: Mapping[str, ItemDescription]) -> list[PreferenceSummary]:
+    """The last events as they are, oldest first, and the most frequent genres of all that is read."""
+    genres = Counter(g for event in history.events for g in event.item.attributes.get("genres", "").split("|") if g)
+    told = (
+        f"{described(event.item, descriptions)}{'' if event.rating is None else f' rated {event.rating:g}'}"
+        for event in history.events[-EVENTS:]
+    )
+    last = history.events[-1].at
+    text = f"seen of late, oldest first: {'; '.join(told)}."
+    return [
+        PreferenceSummary(
+            user_id=history.user_id,
+            since=history.events[0].at,
+            until=last,
+            text=text,
+            stable=tuple(genre for genre, _ in genres.most_common(GENRES)),
+        )
+    ]
+
+
+def named(summaries: Sequence[PreferenceSummary]) -> UserProfile:
+    """Somebody of these genres."""
+    last = summaries[-1]
+    return UserProfile(
+        user_id=last.user_id, until=last.until, text=f"a watcher of {', '.join(last.stable) or 'films'}", traits=()
+    )
+
+
+def program() -> srec.MLLMSRec:
+    """Titles, years and genres; the judge in the words of the paper."""
+    return srec.MLLMSRec(
+        fusion=srec.ItemFusion(questions=(), write="composed", attributes=SHOWN),
+        preference=listed,
+        profiling=named,
+        scoring=srec.CoTScoring(reasoning="none"),
+        recent=50,
+    )
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Tune on some users' labels, test on others, beside all rankers on the same candidates."""
+    data = srec.load(options.world)
+    out = options.out / f"{data.name}-{options.seed}-{options.task.replace(':', '-')}"
+    out.mkdir(parents=True, exist_ok=True)
+    base = options.base or "smollm2-135m"
+    order = np.random.default_rng(options.seed).permutation(data.users).tolist()
+    test, dev, training = order[: options.users], order[options.users :][:DEV_USERS], order[options.users + DEV_USERS :]
+    chosen, student = program(), srec.connect(f"local:{base}")
+
+    def rows_of(cases: Sequence[srec.Case], name: str, users: Sequence[str]) -> Rows:
+        report = srec.verdict_rows(
+            chosen, cases, lm=student, out=out / name, negatives="1:20", users=users, workers=options.workers
+        )
+        return list(read_rows(report.path)), out / name
+
+    def lesson(count: int) -> Rows:
+        return rows_of(_earlier(data, training, count, options=options), f"rows-{count}", training)
+
+    pupils = options.pupils or fitting(lesson, base=base, config=CONFIG, minutes=options.budget, folder=out)
+    rows, images = lesson(pupils)
+    looked, _ = rows_of(_earlier(data, dev, DEV_USERS, options=options), "dev", dev)
+    lora = srec.train(rows, base=f"local:{base}", out=out / f"lora-{pupils}", config=CONFIG, dev=looked, images=images)
+    tested = _of_users(data, test, options=options)
+    systems: dict[str, Any] = {name: name for name in BASELINES}
+    systems["base"] = Watched(program=with_lm(chosen, student))
+    systems["lora"] = Watched(program=with_lm(chosen, srec.connect(f"local:{base}#{lora.folder}")))
+    if options.vllm:
+        systems["lora_vllm"] = Watched(program=chosen)
+    found = measured_all(tested, systems, lora=lora.folder, base=base, options=options, store=out / "store")
+    return {
+        "world": f"{data.name}, task {options.task}, seed {options.seed}",
+        "test": f"users without a training case, leave-last-out, uniform:{NEGATIVES}",
+        **found["auc"],
+        **found,
+        **told_of(rows, lora, pupils=pupils, base=base, options=options),
+        "reasoning": "none",
+    }
+
+
+def _of_users(data: Dataset, users: Sequence[str], *, options: argparse.Namespace) -> CaseSet:
+    """One case of each user: the last one. Rankers are fitted on all other events, as everywhere."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakWarning)
+        every = srec.cases(data, task=options.task, candidates=f"uniform:{NEGATIVES}", seed=options.seed)
+    return every.without(set(data.users) - set(users))
+
+
+def _earlier(data: Dataset, users: Sequence[str], count: int, *, options: argparse.Namespace) -> list[srec.Case]:
+    """`count` cases of the users: the last of each, then those before some events, and so on."""
+    found: list[srec.Case] = []
+    back = 0
+    while len(found) < count and back < STEP_BACK * count:
+        shorter = part(data, users=users, events=before_last(data, back))
+        found += _of_users(shorter, users, options=options)
+        back += STEP_BACK
+    return found[:count]

@@ -225,11 +225,11 @@ def bootstrap_table(
     known = ~np.isnan(table)
     cases_of = sparse.csr_array((np.ones(count), (owner, np.arange(count))), shape=(users, count))
     sums, counts = cases_of @ np.where(known, table, 0.0), cases_of @ known.astype(np.float64)  # [users, columns]
-    draws = _draws(users, seed=seed, resamples=resamples, cells=users)
-    drawn = np.concatenate([_ratio(times @ sums, times @ counts) for times in draws])  # [resamples, columns]
-    mean = _ratio(sums.sum(axis=0), counts.sum(axis=0))
+    draws = drawn_times(users, seed=seed, resamples=resamples, cells=users)
+    drawn = np.concatenate([quotient(times @ sums, times @ counts) for times in draws])  # [resamples, columns]
+    mean = quotient(sums.sum(axis=0), counts.sum(axis=0))
     return {
-        name: _interval(float(mean[i]), drawn[:, i], level=level, n=int(known[:, i].sum()))
+        name: percentiles(float(mean[i]), drawn[:, i], level=level, n=int(known[:, i].sum()))
         for i, name in enumerate(columns)
     }
 
@@ -276,9 +276,9 @@ class PooledScores:
 
     def interval(self, *, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL) -> Interval:
         """`auc` with its percentile bootstrap interval over users."""
-        draws = _draws(len(self.missed), seed=seed, resamples=resamples, cells=max(self.others.shape))
+        draws = drawn_times(len(self.missed), seed=seed, resamples=resamples, cells=max(self.others.shape))
         drawn = np.concatenate([self._auc(times) for times in draws])
-        return _interval(self.auc(), drawn, level=level, n=self.cases)
+        return percentiles(self.auc(), drawn, level=level, n=self.cases)
 
     def _auc(self, times: Floats) -> Floats:
         """AUC [draws] where each user counts `times` [draws, users] times."""
@@ -286,7 +286,7 @@ class PooledScores:
         targets, others = self.targets @ weights, self.others @ weights
         below = np.cumsum(others, axis=0)[:-1:2]
         won = (targets * (below + others[1::2] / 2)).sum(axis=0)
-        return _ratio(won, (targets.sum(axis=0) + self.missed @ weights) * others.sum(axis=0))
+        return quotient(won, (targets.sum(axis=0) + self.missed @ weights) * others.sum(axis=0))
 
 
 def _numbered(names: Iterable[Hashable]) -> tuple[Ints, int]:
@@ -300,7 +300,7 @@ def _counts(row: Ints, column: Ints, *, shape: tuple[int, int]) -> Sparse:
     return sparse.coo_array((np.ones(len(row)), (row, column)), shape=shape).tocsr()
 
 
-def _draws(users: int, *, seed: int, resamples: int, cells: int) -> Iterator[Floats]:
+def drawn_times(users: int, *, seed: int, resamples: int, cells: int) -> Iterator[Floats]:
     """How often each user is drawn, [draws, users], in chunks that keep draws * `cells` bounded."""
     rng = np.random.default_rng(seed)
     per_chunk = max(1, CHUNK_CELLS // max(1, cells))
@@ -310,14 +310,15 @@ def _draws(users: int, *, seed: int, resamples: int, cells: int) -> Iterator[Flo
         yield np.bincount(drawn.ravel(), minlength=draws * users).reshape(draws, users).astype(np.float64)
 
 
-def _ratio(above: Floats, below: Floats) -> Floats:
+def quotient(above: Floats, below: Floats) -> Floats:
     """`above / below`, NaN where that is 0 / 0."""
     ratio = np.full(np.shape(above), math.nan)
     np.divide(above, below, out=ratio, where=below > 0)
     return ratio
 
 
-def _interval(value: float, drawn: Floats, *, level: float, n: int) -> Interval:
+def percentiles(value: float, drawn: Floats, *, level: float, n: int) -> Interval:
+    """`value` with the interval between percentiles of what was `drawn`, NaN left out."""
     drawn = drawn[~np.isnan(drawn)]
     if not len(drawn):
         return Interval(value=value, low=math.nan, high=math.nan, n=n)

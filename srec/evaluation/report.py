@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console, Group
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from srec.errors import InputError
+from srec.evaluation import calibration as calibrated
+from srec.evaluation.beyond import Beyond
+from srec.evaluation.calibration import Calibration
+from srec.evaluation.paired import FLIPS, Comparisons, Difference, all_pairs, difference
+from srec.evaluation.slices import Slices, Slicing, named_slicings, sliced
+from srec.evaluation.tables import cell, head, number, plain, table
+
 if TYPE_CHECKING:
+    from srec.evaluation.facts import CaseFacts
     from srec.evaluation.metrics import Interval
+    from srec.evaluation.ranked import Ranked
 
 SHOWN_K = 10
-WIDTH = 100  # columns of the plain text, wherever it is printed
 LM_HEADS = ("LM calls", "from store", "tokens in", "tokens out")
-HEADS = {"ndcg": "NDCG", "recall": "Recall", "mrr": "MRR", "auc": "AUC", "pooled_auc": "pooled AUC"}
+PER_CASE = "cases"  # what is long in the JSON of a report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +40,9 @@ class RankerReport:
     `unscored` counts candidates, `unscored_cases` the cases they are in, `reasons` why, each with an example in
     `examples`. `failures` counts what failed on the way (a description, a score), each time anew. `seconds` is the wall
     time in which the ranker was fitted or asked, not that of building cases.
+
+    `beyond` has an entry for each of the report's `ks`, `calibration` is there where all scores lie in [0, 1],
+    `weights` are those of a blend, by ranker, for each fold. `cases` are in the order of the report's.
     """
 
     metrics: Mapping[str, Interval]
@@ -47,6 +59,10 @@ class RankerReport:
     unseen_images: int
     failures: int
     seconds: float
+    beyond: tuple[Beyond, ...] = ()
+    calibration: Calibration | None = None
+    weights: tuple[Mapping[str, float], ...] = ()
+    cases: tuple[Ranked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -54,7 +70,9 @@ class Report:
     """Rankers on the same `n` cases of `users` users.
 
     `chance` is what a random ranking of the same candidates gets on average. `tied` counts cases whose target shares
-    its second with another event, `skipped` users without a case, `intake` what was read of the dataset.
+    its second with another event, `skipped` users without a case, `intake` what was read of the dataset. `retrieved` is
+    the share of targets that a retriever found, its recall, where one chose the candidates. `cases` tells what is known
+    of each case; `rankers[name].cases` has its ranks, scores and candidates.
     Prints as text, also at the prompt; a rich console shows the same tables in its own width.
     """
 
@@ -74,20 +92,88 @@ class Report:
     skipped: Mapping[str, int]
     intake: Mapping[str, int]
     seconds: float
+    retrieved: Interval | None = None
+    cases: tuple[CaseFacts, ...] = ()
 
     @property
     def shown_k(self) -> int:
         """The rank that the table cuts at: 10 if it was measured, or the last that was."""
         return SHOWN_K if SHOWN_K in self.ks else self.ks[-1]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain values; what is no number is None."""
-        plain: dict[str, Any] = _without_nan(asdict(self))
-        return plain
+    def compare(
+        self, a: str, b: str, metric: str | None = None, *, seed: int | None = None, flips: int = FLIPS
+    ) -> Difference:
+        """How much better ranker `a` is than `b` on the same cases, with interval and p.
 
-    def to_json(self) -> str:
+        `metric` is by default NDCG at the table's rank; `seed` that of the report. Raises InputError for what was not
+        measured, and for `pooled_auc`, which has no value per case.
+        """
+        metric = metric or f"ndcg@{self.shown_k}"
+        first, second = ((name, self._column(name, metric)) for name in (a, b))
+        return difference(first, second, metric=metric, users=self._users(), seed=self._seed(seed), flips=flips)
+
+    def comparisons(self, metric: str | None = None, *, seed: int | None = None, flips: int = FLIPS) -> Comparisons:
+        """`compare` for every pair of rankers, with p corrected for their number."""
+        metric = metric or f"ndcg@{self.shown_k}"
+        columns = {name: self._column(name, metric) for name in self.rankers}
+        return all_pairs(columns, metric=metric, users=self._users(), seed=self._seed(seed), flips=flips)
+
+    def slices(self, by: Mapping[str, Slicing] | Iterable[str] | None = None, *, metric: str | None = None) -> Slices:
+        """A metric of every ranker on slices of the cases: by `item`, `history`, `image`, `tie` and `gap`.
+
+        `by` are some of these names, or functions of your own from `CaseFacts` to the name of a slice, by the name of
+        what they tell apart.
+
+        >>> report.slices({"year": lambda case: str(1970 + case.at // 31_556_952)})  # doctest: +SKIP
+        """
+        metric = metric or f"ndcg@{self.shown_k}"
+        for name in self.rankers:
+            self._column(name, metric)
+        ranked = {name: row.cases for name, row in self.rankers.items()}
+        return sliced(self.cases, ranked, by=named_slicings(by), metric=metric, seed=self.seed)
+
+    def ranked(self, ranker: str, case_id: str) -> Ranked:
+        """What a ranker made of one case: ranks of the targets, scores and candidates."""
+        self._known(ranker)
+        for row in self.rankers[ranker].cases:
+            if row.case_id == case_id:
+                return row
+        raise InputError(f"case {case_id!r} is not in this report; `cases` has those that are")
+
+    @property
+    def beyond(self) -> Table:
+        """What is recommended in the first `shown_k`: coverage, evenness and popularity of every ranker."""
+        shown = table("ranker", "coverage", "Gini", "events of an item", title=f"The first {self.shown_k}")
+        for name, row in self.rankers.items():
+            for one in row.beyond:
+                if one.k == self.shown_k:
+                    events = one.popularity
+                    text = f"{events.value:,.1f} [{events.low:,.1f} {events.high:,.1f}]"
+                    shown.add_row(Text(name), number(one.coverage), number(one.gini), text)
+        return shown
+
+    @property
+    def calibration(self) -> Group:
+        """Reliability bins of every ranker whose scores all lie in [0, 1]."""
+        rows = {name: row.calibration for name, row in self.rankers.items() if row.calibration}
+        return Group(*(calibrated.shown(name, row) for name, row in rows.items()))
+
+    def to_dict(self, *, per_case: bool = True) -> dict[str, Any]:
+        """The report as plain values, comparisons and slices included; what is no number is None.
+
+        Without `per_case`, the ranking of each case is left out.
+        """
+        found: dict[str, Any] = _plain(self)
+        found["comparisons"] = [_plain(pair) for pair in self.comparisons().pairs] if self.cases else []
+        found["slices"] = _plain(self.slices()) if self.cases else {}
+        if not per_case:
+            for part in (found, *found["rankers"].values()):
+                del part[PER_CASE]
+        return found
+
+    def to_json(self, *, per_case: bool = True) -> str:
         """The report as one JSON object."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False)
+        return json.dumps(self.to_dict(per_case=per_case), indent=2, ensure_ascii=False)
 
     def notes(self) -> list[str]:
         """What must be known to read the numbers."""
@@ -98,60 +184,56 @@ class Report:
         return Group(_title(self), _metrics_table(self), _costs_table(self), *notes)
 
     def __str__(self) -> str:
-        file = io.StringIO()
-        Console(file=file, width=WIDTH, color_system=None, force_terminal=False).print(self)
-        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+        return plain(self)
 
     def __repr__(self) -> str:
         return str(self)
 
+    def _column(self, ranker: str, metric: str) -> NDArray[np.float64]:
+        """The metric of each case, float64[cases]."""
+        self._known(ranker)
+        rows = self.rankers[ranker].cases
+        if not rows:
+            raise InputError("this report was made without its cases; evaluate again")
+        if metric not in rows[0].metrics:
+            raise InputError(f"metric {metric!r} has no value per case; give one of {', '.join(rows[0].metrics)}")
+        return np.array([row.metrics[metric] for row in rows], dtype=np.float64)
+
+    def _users(self) -> list[str]:
+        return [case.user_id for case in self.cases]
+
+    def _seed(self, given: int | None) -> int:
+        return self.seed if given is None else given
+
+    def _known(self, ranker: str) -> None:
+        if ranker not in self.rankers:
+            raise InputError(f"ranker {ranker!r} is not in this report; it has {', '.join(self.rankers)}")
+
 
 def _metrics_table(report: Report) -> Table:
     k = report.shown_k
-    shown = [f"ndcg@{k}", f"recall@{k}", f"mrr@{k}", "auc", "pooled_auc"]
-    table = _table("ranker", *map(_head, shown))
+    metrics = [f"ndcg@{k}", f"recall@{k}", f"mrr@{k}", "auc", "pooled_auc"]
+    shown = table("ranker", *map(head, metrics))
     for name, row in report.rankers.items():
-        table.add_row(Text(name), *(_cell(row.metrics[metric]) for metric in shown))
-    table.add_row("chance", *(_number(report.chance[metric]) for metric in shown))
-    return table
+        shown.add_row(Text(name), *(cell(row.metrics[metric]) for metric in metrics))
+    shown.add_row("chance", *(number(report.chance[metric]) for metric in metrics))
+    return shown
 
 
 def _costs_table(report: Report) -> Table:
     """Seconds and what had no score; LM columns where any ranker asked one, or found its answers in the store."""
     asks_lm = any(row.lm_calls or row.cache_hits for row in report.rankers.values())
-    table = _table("ranker", "unscored", "seconds", *(LM_HEADS if asks_lm else ()))
+    shown = table("ranker", "unscored", "seconds", *(LM_HEADS if asks_lm else ()))
     for name, row in report.rankers.items():
         counts = (row.lm_calls, row.cache_hits, row.prompt_tokens, row.output_tokens) if asks_lm else ()
-        table.add_row(Text(name), f"{row.unscored:,}", f"{row.seconds:,.1f}", *(f"{count:,}" for count in counts))
-    return table
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    table.add_column(first)
-    for head in others:
-        table.add_column(head, justify="right")
-    return table
+        shown.add_row(Text(name), f"{row.unscored:,}", f"{row.seconds:,.1f}", *(f"{count:,}" for count in counts))
+    return shown
 
 
 def _title(report: Report) -> Text:
     users = "" if report.users == report.n else f" of {report.users:,} users"
     asked = f"{report.data}: {report.task}, {report.protocol}, candidates {report.candidates}"
     return Text(f"{asked}, n = {report.n:,} cases{users}" + (f", {report.model}" if report.model else ""))
-
-
-def _head(metric: str) -> str:
-    name, at, k = metric.partition("@")
-    return HEADS[name] + at + k
-
-
-def _cell(interval: Interval) -> Text:
-    return Text(f"{_number(interval.value)}\n[{_number(interval.low)} {_number(interval.high)}]")
-
-
-def _number(value: float) -> str:
-    """Three decimals without the leading zero; a dash for what is no number."""
-    return "-" if math.isnan(value) else f"{value:.3f}".removeprefix("0")
 
 
 def _notes(report: Report) -> Iterator[str]:
@@ -176,17 +258,25 @@ def _notes_on_protocol(report: Report) -> Iterator[str]:
             "(Krichene & Rendle 2020); print it beside candidates 'full', not instead."
         )
     if kind == "retriever":
-        yield "A target that the retriever missed is in the metrics as ranked behind everything."
+        yield "A target that the retriever missed is in the metrics as ranked behind everything." + _recall(report)
     if report.tied:
         yield f"{report.tied:,} of {report.n:,} cases have a target that is tied in time" + _untied(report)
+
+
+def _recall(report: Report) -> str:
+    """How many of the targets the retriever found."""
+    if report.retrieved is None:
+        return ""
+    found = report.retrieved
+    return f" It found {number(found.value)} [{number(found.low)} {number(found.high)}] of the targets."
 
 
 def _untied(report: Report) -> str:
     """How the rankers do on the other cases, by the table's first metric."""
     metric = f"ndcg@{report.shown_k}"
     rows = [(name, row.metrics_untied) for name, row in report.rankers.items() if row.metrics_untied]
-    others = [f"{name} {_number(metrics[metric].value)}" for name, metrics in rows]
-    return f"; {_head(metric)} on the others: {', '.join(others)}." if others else "."
+    others = [f"{name} {number(metrics[metric].value)}" for name, metrics in rows]
+    return f"; {head(metric)} on the others: {', '.join(others)}." if others else "."
 
 
 def _notes_on_rankers(rankers: Mapping[str, RankerReport]) -> Iterator[str]:
@@ -202,6 +292,9 @@ def _notes_on_rankers(rankers: Mapping[str, RankerReport]) -> Iterator[str]:
             )
         if row.truncated:
             yield f"{name}: {row.truncated:,} answers were cut off at the token limit."
+        for weights in row.weights:
+            listed = ", ".join(f"{part} {weight:.2f}" for part, weight in weights.items())
+            yield f"{name}: weights fitted on validation cases: {listed}."
 
 
 def _told(row: RankerReport) -> str:
@@ -212,9 +305,14 @@ def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count:,}" for reason, count in counts.items())
 
 
-def _without_nan(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    """`value` as JSON has it."""
+    if hasattr(value, "to_dict") and not isinstance(value, Report):
+        return _plain(value.to_dict())
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, Mapping):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (tuple, list)) else value

@@ -15,7 +15,9 @@ from urllib.parse import quote
 import dspy
 
 from srec import bulk
+from srec.data.candidates import popularity_weights
 from srec.errors import InputError
+from srec.evaluation.facts import facts_of
 from srec.evaluation.rankers import BASELINES, Baseline, Ranker
 from srec.evaluation.report import RankerReport, Report
 from srec.evaluation.tally import Tally
@@ -78,7 +80,7 @@ def evaluate(
         cases.write_trec_qrels(Path(runs_folder) / "qrels.txt")
     rows: dict[str, RankerReport] = {}
     for name, ranker in named.items():
-        tally = Tally(ks=cuts)
+        tally = Tally(ks=cuts, code=cases.pool.code)
         with _asking(lm), _keeping(store, ranker), count_usage() as usage:
             ranked = _ranked(ranker, cases, tally, name=name, seed=seed, workers=workers, progress=progress)
             if runs_folder is None:
@@ -103,6 +105,8 @@ def evaluate(
         skipped=dict(cases.skipped),
         intake=_intake(cases.data),
         seconds=time.perf_counter() - started,
+        retrieved=tally.found(seed=seed) if cases.candidates.startswith("retriever:") else None,
+        cases=tuple(facts_of(cases)),
     )
 
 
@@ -183,8 +187,10 @@ def _ranked(
         with tally.running():
             _describe(ranker, cases, workers=workers, progress=progress)
     for fold in cases.folds:
+        popularity = popularity_weights(fold.train)
         with tally.running():
             rank = _fitted(ranker, fold.train, items=cases.items, seed=seed)
+        tally.fitted(rank)
         outcomes = bulk.run(
             partial(tally.ask, rank),
             cases.of(fold),
@@ -196,7 +202,7 @@ def _ranked(
         with closing(outcomes):
             for outcome in outcomes:
                 case, scores = outcome.input, _fitting(outcome, name=name)
-                tally.count(case, scores)
+                tally.count(case, scores, popularity=popularity)
                 yield case.case_id, scores
 
 

@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
+from srec.evaluation.beyond import Exposure
+from srec.evaluation.calibration import Reliability
 from srec.evaluation.metrics import (
     Interval,
     Labelled,
@@ -19,6 +24,7 @@ from srec.evaluation.metrics import (
     label,
     measure,
 )
+from srec.evaluation.ranked import Ranked, ranked
 from srec.evaluation.report import RankerReport
 
 if TYPE_CHECKING:
@@ -39,7 +45,11 @@ class _Row:
     tied: bool
     labelled: Labelled
     placement: Placement
-    metrics: Mapping[str, float]
+    ranked: Ranked
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        return self.ranked.metrics
 
 
 class _Clock:
@@ -68,15 +78,22 @@ class _Clock:
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """Metrics, failures and seconds of one ranker; `ks` are the ranks to measure at."""
+    """Metrics, failures and seconds of one ranker; `ks` are the ranks to measure at, `code` finds an item by its id."""
 
     ks: Sequence[int]
+    code: Mapping[str, int]
     _rows: list[_Row] = field(default_factory=list)
+    _exposures: list[Exposure] = field(init=False)
+    _reliability: Reliability = field(default_factory=Reliability)
+    _weights: list[Mapping[str, float]] = field(default_factory=list)
     _unscored: int = 0
     _unscored_cases: int = 0
     _reasons: Counter[str] = field(default_factory=Counter)
     _examples: dict[str, str] = field(default_factory=dict)
     _clock: _Clock = field(default_factory=_Clock)
+
+    def __post_init__(self) -> None:
+        self._exposures = [Exposure(k=k, items=len(self.code)) for k in self.ks]
 
     def running(self) -> AbstractContextManager[None]:
         """A `with` block whose seconds count as the ranker's; those of several threads at once count once."""
@@ -87,13 +104,32 @@ class Tally:
         with self.running():
             return rank(case)
 
-    def count(self, case: Case, scores: Sequence[Score]) -> None:
-        """Measure one case, and count what has no score."""
+    def fitted(self, rank: Ranker) -> None:
+        """Note what a ranker learned on a fold, if it tells."""
+        weights = getattr(rank, "weights", None)
+        if weights is not None:
+            self._weights.append(dict(weights))
+
+    def count(self, case: Case, scores: Sequence[Score], *, popularity: NDArray[np.float64]) -> None:
+        """Measure one case, and count what has no score; `popularity` [items] are training events."""
         labelled = label(scores, case.target_ids)
         placement = Placement.of_labelled(labelled)
-        metrics = measure(placement, ks=self.ks)
-        row = _Row(user_id=case.user_id, tied=case.tied, labelled=labelled, placement=placement, metrics=metrics)
+        item_ids = [score.item_id for score in scores]
+        row = _Row(
+            user_id=case.user_id,
+            tied=case.tied,
+            labelled=labelled,
+            placement=placement,
+            ranked=ranked(
+                case.case_id,
+                item_ids,
+                labelled,
+                target_ids=case.target_ids,
+                metrics=measure(placement, ks=self.ks),
+            ),
+        )
         self._rows.append(row)
+        self._count_beyond(row, item_ids, popularity=popularity)
         missing = [score.error or "no reason given" for score in scores if score.value is None]
         self._unscored += len(missing)
         self._unscored_cases += bool(missing)
@@ -106,6 +142,10 @@ class Tally:
         return RankerReport(
             metrics=_intervals(self._rows, seed=seed),
             metrics_untied=_intervals(untied, seed=seed) if 0 < len(untied) < len(self._rows) else {},
+            beyond=tuple(exposure.report(seed=seed) for exposure in self._exposures),
+            calibration=self._reliability.report(seed=seed),
+            weights=tuple(self._weights),
+            cases=tuple(row.ranked for row in self._rows),
             unscored=self._unscored,
             unscored_cases=self._unscored_cases,
             reasons=dict(self._reasons.most_common()),
@@ -126,6 +166,18 @@ class Tally:
         chance = {name: _mean([row[name] for row in rows]) for name in rows[0]}
         found = sum(int(row.placement.hits.sum()) for row in self._rows)
         return chance | {"pooled_auc": found / sum(row.placement.targets for row in self._rows) / 2}
+
+    def found(self, *, seed: int) -> Interval:
+        """The share of a case's targets that are among its candidates."""
+        shares = [int(row.placement.hits.sum()) / row.placement.targets for row in self._rows]
+        users = [row.user_id for row in self._rows]
+        return bootstrap_table({"found": shares}, groups=users, seed=seed)["found"]
+
+    def _count_beyond(self, row: _Row, item_ids: Sequence[str], *, popularity: NDArray[np.float64]) -> None:
+        codes = np.array([self.code[item_id] for item_id in item_ids], dtype=np.int64)
+        for exposure in self._exposures:
+            exposure.count(row.user_id, codes, row.labelled.values, popularity=popularity)
+        self._reliability.count(row.user_id, row.labelled)
 
     def _count_reason(self, error: str) -> None:
         """Count by the words before the first colon, which name the class; the rest is one example of it."""

@@ -284,3 +284,96 @@ def test_an_open_store_of_the_caller_is_used(tmp_path):
     with keep(tmp_path / "mine") as store:
         evaluate(few(), {"program": MLLMSRec(lm=scripted(SCRIPT))})
         assert len(store) > 0
+
+
+def test_two_rankers_are_compared_case_by_case():
+    report = evaluate(asked(), ["random", "popularity"])
+    found = report.compare("popularity", "random", "auc")
+    metrics = {name: row.metrics["auc"].value for name, row in report.rankers.items()}
+    assert found.value == pytest.approx(metrics["popularity"] - metrics["random"])
+    assert found.n == 12
+    assert found == report.compare("popularity", "random", "auc")
+    assert report.compare("random", "random").p == 1.0
+    assert [(one.a, one.b) for one in report.comparisons("auc").pairs] == [("random", "popularity")]
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "message"),
+    [
+        (("random", "nobody", "auc"), "ranker 'nobody' is not in this report; it has random"),
+        (("random", "random", "pooled_auc"), "metric 'pooled_auc' has no value per case"),
+        (("random", "random", "ndcg@7"), "metric 'ndcg@7' has no value per case; give one of ndcg@5"),
+    ],
+)
+def test_what_was_not_measured_cannot_be_compared(asked_for, message):
+    with pytest.raises(InputError, match=message):
+        evaluate(asked(), "random").compare(*asked_for)
+
+
+def test_every_case_keeps_its_ranks_scores_and_candidates():
+    case_set = asked()
+    report = evaluate(case_set, {"mine": by_title})
+    assert [case.case_id for case in report.cases] == [case.case_id for case in case_set]
+    case = case_set[3]
+    row = report.ranked("mine", case.case_id)
+    assert row.ranking.scores == Ranking.of(case.user_id, by_title(case)).scores
+    assert row.candidates == len(row.item_ids) == 10
+    target = next(float(item.title[-1]) for item in case.candidates if item.item_id in case.target_ids)
+    values = [float(item.title[-1]) for item in case.candidates]
+    above, same = sum(value > target for value in values), values.count(target)
+    assert row.ranks == (above + (same + 1) / 2,)
+    with pytest.raises(InputError, match="case 'nobody@1' is not in this report"):
+        report.ranked("mine", "nobody@1")
+
+
+def test_of_many_candidates_the_first_are_kept():
+    report = evaluate(asked(world(items=300), candidates="full"), {"mine": by_title})
+    for row in report.rankers["mine"].cases:
+        assert row.candidates > 200
+        assert len(row.item_ids) == len(row.values) == 20
+        assert 1 <= row.ranks[0] <= row.candidates
+
+
+def test_a_target_that_was_no_candidate_has_no_rank():
+    items = [f"i{n:02}" for n in range(30)]
+    case_set = asked(candidates="retriever:5", retriever=lambda history, n: items[:n])
+    report = evaluate(case_set, "popularity")
+    ranks = [row.ranks[0] for row in report.rankers["popularity"].cases]
+    missed = [bool(np.isnan(rank)) for rank in ranks]
+    assert any(missed)
+    assert report.retrieved.value == pytest.approx(1 - np.mean(missed))
+    assert f"It found {report.retrieved.value:.3f}".replace("0.", ".") in " ".join(report.notes())
+    assert evaluate(asked(), "popularity").retrieved is None
+
+
+def test_the_report_as_plain_values_has_everything_and_is_json():
+    report = evaluate(asked(), {"mine": by_title, "random": "random"})
+    plain = json.loads(report.to_json())
+    assert plain == report.to_dict()
+    row = plain["rankers"]["random"]
+    assert [case["case_id"] for case in plain["cases"]] == [case["case_id"] for case in row["cases"]]
+    assert set(row["cases"][0]) == {"case_id", "metrics", "ranks", "candidates", "item_ids", "scores"}
+    assert [one["k"] for one in row["beyond"]] == [5, 10, 20]
+    assert len(row["calibration"]["bins"]) == 10
+    assert plain["rankers"]["mine"]["calibration"] is None
+    assert [(one["a"], one["b"]) for one in plain["comparisons"]] == [("mine", "random")]
+    assert {one["by"] for one in plain["slices"]["slices"]} <= {"item", "history", "image", "tie", "gap"}
+    short = report.to_dict(per_case=False)
+    assert "cases" not in short
+    assert "cases" not in short["rankers"]["mine"]
+
+
+def test_beyond_accuracy_is_measured_on_training_events():
+    report = evaluate(asked(candidates="full"), ["random", "popularity"])
+    popular, chance = (report.rankers[name].beyond[0] for name in ("popularity", "random"))
+    assert popular.popularity.value > chance.popularity.value
+    assert popular.coverage < chance.coverage
+    assert popular.gini > chance.gini
+    assert popular.n == 12
+
+
+def test_on_real_data_popularity_recommends_little_of_the_catalogue(movielens):
+    report = evaluate(asked(movielens, candidates="full", users=100), ["random", "popularity", "item-knn"])
+    coverage = {name: row.beyond[1].coverage for name, row in report.rankers.items()}
+    assert coverage["popularity"] < 0.1 < coverage["item-knn"] < coverage["random"] + 0.2
+    assert report.compare("item-knn", "random", "auc").p < 0.001

@@ -10,14 +10,13 @@ import argparse
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from learning.measured import measured, told_of, with_lm
+from learning.pace import Rows, fitting
 
 import srec
-from learning.measured import Watched, measured_all, told_of, with_lm
-from learning.pace import Rows, fitting
 from srec.data.cases import CaseSet, LeakWarning
 from srec.data.folder import Dataset
 from srec.data.part import before_last, part
@@ -44,13 +43,12 @@ def listed(history: History, descriptions: Mapping[str, ItemDescription]) -> lis
         f"{described(event.item, descriptions)}{'' if event.rating is None else f' rated {event.rating:g}'}"
         for event in history.events[-EVENTS:]
     )
-    last = history.events[-1].at
     text = f"seen of late, oldest first: {'; '.join(told)}."
     return [
         PreferenceSummary(
             user_id=history.user_id,
-            since=history.events[0].at,
-            until=last,
+            until=history.events[-1].at,
+            events=len(history),
             text=text,
             stable=tuple(genre for genre, _ in genres.most_common(GENRES)),
         )
@@ -60,9 +58,7 @@ def listed(history: History, descriptions: Mapping[str, ItemDescription]) -> lis
 def named(summaries: Sequence[PreferenceSummary]) -> UserProfile:
     """Somebody of these genres."""
     last = summaries[-1]
-    return UserProfile(
-        user_id=last.user_id, until=last.until, text=f"a watcher of {', '.join(last.stable) or 'films'}", traits=()
-    )
+    return UserProfile(user_id=last.user_id, until=last.until, text=f"a watcher of {', '.join(last.stable) or 'films'}")
 
 
 def program() -> srec.MLLMSRec:
@@ -101,15 +97,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     lora = srec.train(rows, base=f"local:{base}", out=out / f"lora-{pupils}", config=CONFIG, dev=looked, images=images)
     tested = _of_users(data, test, options=options)
     systems: dict[str, Any] = {name: name for name in BASELINES}
-    systems["base"] = Watched(program=with_lm(chosen, student))
-    systems["lora"] = Watched(program=with_lm(chosen, srec.connect(f"local:{base}#{lora.folder}")))
-    if options.vllm:
-        systems["lora_vllm"] = Watched(program=chosen)
-    found = measured_all(tested, systems, lora=lora.folder, base=base, options=options, store=out / "store")
+    systems["base"] = with_lm(chosen, student)
+    systems["lora"] = with_lm(chosen, srec.connect(f"local:{base}#{lora.folder}"))
+    found = measured(tested, systems, served=chosen, lora=lora, base=base, options=options, folder=out)
     return {
         "world": f"{data.name}, task {options.task}, seed {options.seed}",
         "test": f"users without a training case, leave-last-out, uniform:{NEGATIVES}",
-        **found["auc"],
         **found,
         **told_of(rows, lora, pupils=pupils, base=base, options=options),
         "reasoning": "none",

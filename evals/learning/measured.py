@@ -1,4 +1,4 @@
-"""Rankers on the same cases, with the AUC of every case, so that differences are paired."""
+"""Systems on the same cases, in this process and served by vLLM, and what the student differs by."""
 
 from __future__ import annotations
 
@@ -6,94 +6,58 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import srec
 from srec.data.cases import CaseSet
-from srec.evaluation.metrics import Interval, Placement, bootstrap, measure
 from srec.learn.rows import Row
 from srec.learn.train import Lora
 
-Change = Callable[[srec.Case], srec.Case]
 
-
-@dataclass(kw_only=True)
-class Watched:
-    """A program as a ranker that notes the metric of every case; `change` shows it another case than is asked."""
-
-    program: Any
-    change: Change | None = None
-    metric: str = "auc"
-    of_case: dict[str, float] = field(default_factory=dict)
-
-    def __call__(self, case: srec.Case) -> Any:
-        """Scores of the candidates, in order."""
-        scores = self.program(self.change(case) if self.change else case).scores
-        found = measure(Placement.of(scores, case.target_ids), ks=[10])
-        self.of_case[case.case_id] = found[self.metric]
-        return scores
-
-
-def measured(cases: CaseSet, rankers: Mapping[str, Watched], *, store: Path, workers: int, seed: int) -> srec.Report:
-    """All rankers on the same cases; what the programs make is kept in `store`."""
-    return srec.evaluate(cases, dict(rankers), store=store, workers=workers, seed=seed)
-
-
-def figure(interval: Interval) -> dict[str, float]:
-    """`{"value", "low", "high"}`."""
-    told = asdict(interval)
-    return {name: told[name] for name in ("value", "low", "high")}
-
-
-def difference(one: Watched, other: Watched, *, seed: int) -> dict[str, float]:
-    """Mean of `one` less `other` over the cases of both, with its 95 % interval; cases are drawn."""
-    both = sorted(one.of_case.keys() & other.of_case.keys())
-    drawn = bootstrap([one.of_case[c] - other.of_case[c] for c in both], groups=both, seed=seed)
-    return {**figure(drawn), "n": drawn.n}
-
-
-def with_lm(program: Any, lm: Any) -> Any:
+def with_lm(program: srec.MLLMSRec, lm: Any) -> srec.MLLMSRec:
     """A copy of a program that asks `lm`."""
-    copy = program.deepcopy()
+    copy: srec.MLLMSRec = program.deepcopy()
     copy.set_lm(lm)
     return copy
 
 
-def measured_all(
+def changed(program: srec.MLLMSRec, change: Callable[[srec.Case], srec.Case]) -> Callable[[srec.Case], Any]:
+    """A program that is shown another case than it is asked about."""
+    return lambda case: program(change(case)).scores
+
+
+def measured(
     cases: CaseSet,
-    systems: Mapping[str, Watched],
+    systems: Mapping[str, Any],
     *,
-    lora: Path,
+    served: srec.MLLMSRec,
+    lora: Lora,
     base: str,
     options: argparse.Namespace,
-    store: Path,
+    folder: Path,
 ) -> dict[str, Any]:
-    """All systems on the same cases; one named `lora_vllm` asks a vLLM process that serves the LoRA."""
-    here = {name: one for name, one in systems.items() if name != "lora_vllm"}
-    report = measured(cases, here, store=store, workers=options.workers, seed=options.seed)
-    found = {name: figure(report.rankers[name].metrics["auc"]) for name in here}
-    served: dict[str, Any] = {}
-    if "lora_vllm" in systems:
+    """The AUC of every system, and of `served` with the LoRA in a vLLM process as `lora_vllm`, on the same cases."""
+    systems, told = dict(systems), {}
+    about = {"store": folder / "store", "workers": options.workers, "seed": options.seed}
+    if not options.vllm:
+        report = srec.evaluate(cases, systems, **about)
+    else:
         started = time.monotonic()
-        with srec.serve(lora, base=base, log=store.parent / "vllm.log", max_model_len=2048) as lm:
-            served = {"start_seconds": time.monotonic() - started, "model": lm.model}
-            systems["lora_vllm"].program = with_lm(systems["lora_vllm"].program, lm)
-            told = measured(
-                cases, {"lora_vllm": systems["lora_vllm"]}, store=store, workers=options.workers, seed=options.seed
-            )
-        found["lora_vllm"] = figure(told.rankers["lora_vllm"].metrics["auc"])
+        with srec.serve(lora.folder, base=base, log=folder / "vllm.log", max_model_len=2048) as lm:
+            told = {"start_seconds": time.monotonic() - started, "model": lm.model}
+            systems["lora_vllm"] = with_lm(served, lm)
+            report = srec.evaluate(cases, systems, **about)
+    auc = {name: _interval(row.metrics["auc"]) for name, row in report.rankers.items()}
     others = [name for name in systems if name != "lora"]
     return {
         "n": report.n,
-        "auc": found,
-        "differences": {
-            f"lora - {name.replace('_', ' ')}": difference(systems["lora"], systems[name], seed=options.seed)
-            for name in others
-        },
-        "unscored": {name: report.rankers[name].unscored for name in here},
-        "served": served,
+        **auc,
+        "auc": auc,
+        "differences": {f"lora - {name}": asdict(report.compare("lora", name, "auc")) for name in others},
+        "unscored": {name: row.unscored for name, row in report.rankers.items()},
+        "served": told,
     }
 
 
@@ -108,3 +72,7 @@ def told_of(rows: Sequence[Row], lora: Lora, *, pupils: int, base: str, options:
         "train": dict(lora.metrics),
         "lora_digest": lora.digest,
     }
+
+
+def _interval(metric: Any) -> dict[str, float]:
+    return {name: getattr(metric, name) for name in ("value", "low", "high")}

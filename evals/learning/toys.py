@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from learning.measured import Watched, measured_all, told_of, with_lm
+from learning.measured import changed, measured, told_of, with_lm
 from learning.pace import REMINDERS, Rows, fitting
 
 import srec
@@ -132,20 +132,17 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     )
     taught = with_lm(chosen, srec.connect(f"local:{base}#{lora.folder}"))
     systems = {
-        "oracle": Watched(program=with_lm(chosen, oracle(at.shop))),
-        "base": Watched(program=with_lm(chosen, srec.connect(f"local:{base}"))),
-        "lora": Watched(program=taught),
-        "lora_blank_image": Watched(program=taught, change=partial(with_items, change=blank)),
-        "lora_shuffled": Watched(program=taught, change=partial(shuffled, seed=options.seed)),
+        "oracle": with_lm(chosen, oracle(at.shop)),
+        "base": with_lm(chosen, srec.connect(f"local:{base}")),
+        "lora": taught,
+        "lora_blank_image": changed(taught, partial(with_items, change=blank)),
+        "lora_shuffled": changed(taught, partial(shuffled, seed=options.seed)),
     }
-    if options.vllm:
-        systems["lora_vllm"] = Watched(program=chosen)
-    found = measured_all(at.test, systems, lora=lora.folder, base=base, options=options, store=out / "store")
+    found = measured(at.test, systems, served=chosen, lora=lora, base=base, options=options, folder=out)
     value = {name: figure["value"] for name, figure in found["auc"].items()}
     return {
         "world": f"toy shop of {len(at.shop.data.items)} toys, seed {options.seed}",
         "test": "held-out users, who choose among held-out items only",
-        **found["auc"],
         **found,
         "gap_closed": (value["lora"] - value["base"]) / (value["oracle"] - value["base"]),
         **told_of(rows, lora, pupils=pupils, base=base, options=options),

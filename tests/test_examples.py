@@ -9,6 +9,8 @@ FOLDER = Path(__file__).parents[1] / "examples"
 LINES = {
     "bring_your_own_data.py": "left out: interactions.csv, line 50: item 'cup99' is not among the items",
     "custom_pipeline.py": "The pipeline once more: 0 LM calls, 5 results from the store.",
+    "distill_and_serve.py": "In process: toy0000",
+    "optimize_prompts.py": "Loaded again: fusion.answer_question, ",
     "rank_one_user.py": "Ranked 5 toys with ",
 }
 TIMEOUT_S = 300

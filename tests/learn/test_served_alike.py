@@ -2,7 +2,7 @@
 
 import dspy
 import pytest
-from learn.chats import as_row, kept, photo
+from made_rows import as_row, kept, photo
 
 from srec.lm.adapters import ScoreAdapter, StructuredAdapter, picture, write_answer
 from srec.lm.checkpoint import obtain

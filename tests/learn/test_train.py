@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from learn.chats import summary, verdicts
+from made_rows import summary, verdicts
 from typer.testing import CliRunner
 
 from srec.cli import app
@@ -50,7 +50,7 @@ def examples_of(engine, folder, rows, **stages):
     return Reader(engine, folder=folder, stages=stages).examples(rows)
 
 
-def computed(engine, examples, batch, *, pack):
+def computed(engine, examples, batch):
     """Loss, margins and gradients of one batch."""
     student = Student(engine).eval()
     student.zero_grad()
@@ -67,8 +67,8 @@ def test_a_tree_gives_the_loss_and_gradients_of_its_rows_alone(engine, folder, p
     packed = tuple(tree for group in numbers for tree in trees(group, examples, pack=True, most_positions=10_000))
     alone = tuple(tree for group in numbers for tree in trees(group, examples, pack=False, most_positions=10_000))
     assert [len(tree.members) for tree in packed] == [4, 4, 1]
-    one = computed(engine, examples, Batch(packed, 0.5, 2.0), pack=True)
-    other = computed(engine, examples, Batch(alone, 0.5, 2.0), pack=False)
+    one = computed(engine, examples, Batch(packed, 0.5, 2.0))
+    other = computed(engine, examples, Batch(alone, 0.5, 2.0))
     assert one[0] == pytest.approx(other[0], rel=1e-5)
     assert one[1] == pytest.approx(other[1], abs=1e-4)
     assert one[2].keys() == other[2].keys()
@@ -79,7 +79,7 @@ def test_a_tree_gives_the_loss_and_gradients_of_its_rows_alone(engine, folder, p
 def test_the_loss_is_that_of_transformers_over_the_answers_alone(engine, folder):
     (example,) = examples_of(engine, folder, [summary()])
     (tree,) = trees((0,), [example], pack=False, most_positions=1)
-    loss, _, _ = computed(engine, [example], Batch((tree,)), pack=False)
+    loss, _, _ = computed(engine, [example], Batch((tree,)))
     ids = torch.from_numpy(example.ids)[None]
     labels = ids.clone()
     labels[:, : example.asked] = -100
@@ -91,8 +91,8 @@ def test_the_loss_is_that_of_transformers_over_the_answers_alone(engine, folder)
 def test_the_listwise_loss_is_a_softmax_over_the_margins(engine, folder):
     examples = examples_of(engine, folder, verdicts(folder, users=1))
     made = tuple(trees((0, 1, 2, 3), examples, pack=True, most_positions=10_000))
-    without, margins, _ = computed(engine, examples, Batch(made), pack=True)
-    with_list, _, _ = computed(engine, examples, Batch(made, 1.0, 0.5), pack=True)
+    without, margins, _ = computed(engine, examples, Batch(made))
+    with_list, _, _ = computed(engine, examples, Batch(made, 1.0, 0.5))
     liked = next(i for i, example in enumerate(examples) if example.liked)
     by_hand = -torch.tensor(margins).log_softmax(0)[liked]
     assert with_list - without == pytest.approx(0.5 * float(by_hand), rel=1e-3)
@@ -107,7 +107,7 @@ def test_margins_are_what_the_engine_answers(engine, folder):
     rows = verdicts(folder, users=1)
     examples = examples_of(engine, folder, rows)
     made = tuple(trees((0, 1, 2, 3), examples, pack=True, most_positions=10_000))
-    _, margins, _ = computed(engine, examples, Batch(made), pack=True)
+    _, margins, _ = computed(engine, examples, Batch(made))
     lm = dspy.LM("local/x", engine=engine, cache=False)
     engine.forget()
     for row, margin in zip(rows, margins, strict=True):

@@ -214,6 +214,23 @@ def test_closed_questions_give_facts_of_picture_of_text_and_of_both(poster):
     assert description.seen
 
 
+def test_facts_alone_stand_in_the_order_of_the_questions_and_without_the_title(poster):
+    def said(words):
+        fusion = ItemFusion(questions=CLOSED, write="facts", doubt=1.0, lm=shop_lm())
+        return fusion(item=toy(poster, FREE_TEXT.format(words=words))).text
+
+    told = [fact.split()[0] for fact in said("Scarlet wooden").split(", ")]
+    assert told == [question.aspect for question in CLOSED if question.aspect in told]
+    assert said("Scarlet wooden") == "colour red, pattern striped, material wood."
+    assert "Picture and text disagree on colour: the picture shows red, the text says blue." in said("Navy wooden")
+    assert "Comet" not in said("Navy wooden")
+
+
+def test_an_item_of_which_no_question_is_answered_keeps_its_title(poster):
+    fusion = ItemFusion(questions=[], write="facts", lm=shop_lm())
+    assert fusion(item=toy(poster, FREE_TEXT.format(words="navy"))).text.startswith("Comet")
+
+
 def test_a_closed_answer_about_the_picture_is_held_to_its_values_while_it_is_written(poster):
     lm = shop_lm()
     ItemFusion(questions=[PATTERN], write="composed", lm=lm)(item=Item(item_id="1", image=poster))

@@ -1,7 +1,7 @@
 """Does a yes-probability of 0.7 mean that 7 of 10 are right? Reliability bins, calibration error, Brier score.
 
-Only what claims to be a probability can be calibrated: a ranker all of whose scores lie in [0, 1]. Among sampled
-candidates the share of targets is that of the draw, 1 in 21 for `uniform:20`, and not that of the catalogue.
+Only what claims to be a probability can be calibrated: the scores of a ranker that is no baseline, if all of them
+lie in [0, 1]. Among sampled candidates the share of targets is that of the draw, 1 in 21 for `uniform:20`.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class RankerReport:
     `examples`. `failures` counts what failed on the way (a description, a score), each time anew. `seconds` is the wall
     time in which the ranker was fitted or asked, not that of building cases.
 
-    `beyond` has an entry for each of the report's `ks`, `calibration` is there where all scores lie in [0, 1],
+    `beyond` has an entry for each of the report's `ks`, `calibration` is there where scores are probabilities,
     `weights` are those of a blend, by ranker, for each fold. `cases` are in the order of the report's.
     """
 
@@ -154,7 +154,7 @@ class Report:
 
     @property
     def calibration(self) -> Group:
-        """Reliability bins of every ranker whose scores all lie in [0, 1]."""
+        """Reliability bins of every ranker that is no baseline and whose scores all lie in [0, 1]."""
         rows = {name: row.calibration for name, row in self.rankers.items() if row.calibration}
         return Group(*(calibrated.shown(name, row) for name, row in rows.items()))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,30 +18,24 @@ from srec import bulk
 from srec.data.candidates import popularity_weights
 from srec.errors import InputError
 from srec.evaluation.facts import facts_of
-from srec.evaluation.rankers import BASELINES, Baseline, Ranker
+from srec.evaluation.fitting import concurrent, fitted, programs
+from srec.evaluation.named import Rankers, named
+from srec.evaluation.rankers import Baseline, Ranker
 from srec.evaluation.report import RankerReport, Report
 from srec.evaluation.tally import Tally
-from srec.evaluation.trec import RunFile, read_run, write_run
+from srec.evaluation.trec import write_run
 from srec.lm.usage import count_usage
 from srec.recommender import MLLMSRec
 from srec.stages.fusion import ItemFusion
 from srec.stages.kept import is_keeping, keep
-from srec.types import Case, Item, Score
+from srec.types import Case, Score
 
 if TYPE_CHECKING:
     from srec.data.cases import CaseSet
     from srec.data.folder import Dataset
-    from srec.data.interactions import Interactions
     from srec.store import Store
 
-Entry = str | Ranker | Baseline
-"""A name, a ranker, or something with a `fit` that makes one."""
-Rankers = Mapping[str, Entry] | Sequence[Entry] | Entry
-
 KS = (5, 10, 20)
-NAMES = (
-    ", ".join(map(repr, BASELINES)) + ", 'program', 'run:PATH' for a TREC run file, or a callable from a case to scores"
-)
 INTAKE = ("rows_read", "rows_kept", "items_without_image", "items_without_text", "images_taken_in", "truncated_texts")
 
 
@@ -60,9 +54,9 @@ def evaluate(
     """Rank all cases with every ranker and measure; `print` the report, or write its `to_json()`.
 
     `rankers` are names (those of `BASELINES`, `program` for the reference program with its results in `store`,
-    `run:PATH` for a TREC run file), callables from a case to one score per candidate, or a mapping from names of your
-    own to any of these. What has a `fit` is fitted on the training events of each fold and runs in one thread; all
-    others run in `workers` threads, with `lm` as DSPy's LM.
+    `run:PATH` for a TREC run file, `blend:markov+item-knn` for a `Blend` of others), callables from a case to one score
+    per candidate, or a mapping from names of your own to any of these. What has a `fit` is fitted on the training
+    events of each fold and runs in one thread; all others run in `workers` threads, with `lm` as DSPy's LM.
 
     A case on which srec or an LM fails has no scores: it ranks as all tied, and is counted with its reason. Scores
     that do not fit the candidates are a bug of the ranker and raise InputError. `seed` is for the random ranker and
@@ -73,14 +67,14 @@ def evaluate(
     >>> evaluate(cases, {"of a month": RecentPopularity(days=30), "theirs": "run:their.run"})  # doctest: +SKIP
     """
     started = time.perf_counter()
-    named, cuts = _named(rankers), _cuts(ks)
+    ranked_by, cuts = named(rankers, cases=cases), _cuts(ks)
     if not len(cases):
         raise InputError("there is no case to evaluate; the case set's `skipped` says why")
     if runs_folder is not None:
         cases.write_trec_qrels(Path(runs_folder) / "qrels.txt")
     rows: dict[str, RankerReport] = {}
-    for name, ranker in named.items():
-        tally = Tally(ks=cuts, code=cases.pool.code)
+    for name, ranker in ranked_by.items():
+        tally = Tally(ks=cuts, code=cases.pool.code, judges=not isinstance(ranker, Baseline))
         with _asking(lm), _keeping(store, ranker), count_usage() as usage:
             ranked = _ranked(ranker, cases, tally, name=name, seed=seed, workers=workers, progress=progress)
             if runs_folder is None:
@@ -124,44 +118,9 @@ def _keeping(store: Store | str | Path | None, ranker: Ranker | Baseline) -> Ite
     with ExitStack() as stack:
         if store is not None:
             stack.enter_context(keep(store))
-        elif isinstance(ranker, MLLMSRec) and not is_keeping():
+        elif programs(ranker) and not is_keeping():
             stack.enter_context(keep(stack.enter_context(TemporaryDirectory(prefix="srec-"))))
         yield
-
-
-def _named(given: Rankers) -> dict[str, Ranker | Baseline]:
-    """Each ranker by its name in the report; a plain list names them by what they are."""
-    if isinstance(given, Mapping):
-        named = {name: _resolved(entry)[1] for name, entry in given.items()}
-    else:
-        entries = [given] if isinstance(given, (str, Baseline)) or callable(given) else list(given)
-        pairs = [_resolved(entry) for entry in entries]
-        named = dict(pairs)
-        if len(named) < len(pairs):
-            twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-            raise InputError(f"two rankers are named {twice!r}; give them as a mapping, with a name for each")
-    if not named:
-        raise InputError(f"no ranker is given; give {NAMES}")
-    return named
-
-
-def _resolved(entry: Entry) -> tuple[str, Ranker | Baseline]:
-    """The ranker that `entry` means, and a name for it."""
-    if isinstance(entry, str):
-        if entry in BASELINES:
-            return entry, BASELINES[entry]
-        if entry == "program":
-            return entry, MLLMSRec()
-        if not entry.startswith("run:"):
-            raise InputError(f"ranker {entry!r} is not known; give {NAMES}")
-        entry = read_run(entry.removeprefix("run:"))
-    if isinstance(entry, RunFile):
-        return entry.name, entry
-    if isinstance(entry, MLLMSRec):
-        return "program", entry
-    if not (callable(entry) or isinstance(entry, Baseline)):
-        raise InputError(f"{entry!r} is no ranker; give {NAMES}")
-    return getattr(entry, "__name__", type(entry).__name__), entry
 
 
 def _cuts(ks: Sequence[int]) -> tuple[int, ...]:
@@ -182,14 +141,14 @@ def _ranked(
     progress: bool | None,
 ) -> Iterator[tuple[str, Sequence[Score]]]:
     """The scores of every case, by case id, once `tally` has counted them."""
-    threads = 1 if isinstance(ranker, Baseline) else workers
+    threads = workers if concurrent(ranker) else 1
     if isinstance(ranker, MLLMSRec):
         with tally.running():
             _describe(ranker, cases, workers=workers, progress=progress)
     for fold in cases.folds:
         popularity = popularity_weights(fold.train)
         with tally.running():
-            rank = _fitted(ranker, fold.train, items=cases.items, seed=seed)
+            rank = fitted(ranker, fold.train, items=cases.items, seed=seed)
         tally.fitted(rank)
         outcomes = bulk.run(
             partial(tally.ask, rank),
@@ -204,15 +163,6 @@ def _ranked(
                 case, scores = outcome.input, _fitting(outcome, name=name)
                 tally.count(case, scores, popularity=popularity)
                 yield case.case_id, scores
-
-
-def _fitted(ranker: Ranker | Baseline, train: Interactions, *, items: Mapping[str, Item], seed: int) -> Ranker:
-    """The ranker to ask: a baseline once fitted, the scores of a program's recommendations, or `ranker` itself."""
-    if isinstance(ranker, Baseline):
-        return ranker.fit(train, items=items, seed=seed)
-    if isinstance(ranker, MLLMSRec):
-        return lambda case: ranker(case).scores
-    return ranker
 
 
 def _describe(program: MLLMSRec, cases: CaseSet, *, workers: int, progress: bool | None) -> None:

@@ -49,5 +49,5 @@ def number(value: float) -> str:
     """Three decimals without the leading zero; a dash for what is no number."""
     if math.isnan(value):
         return "-"
-    text = f"{value:.3f}"
+    text = f"{value:.3f}".replace("-0.000", "0.000")
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text

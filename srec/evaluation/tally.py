@@ -78,10 +78,14 @@ class _Clock:
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """Metrics, failures and seconds of one ranker; `ks` are the ranks to measure at, `code` finds an item by its id."""
+    """Metrics, failures and seconds of one ranker; `ks` are the ranks to measure at, `code` finds an item by its id.
+
+    `judges` says that scores in [0, 1] are meant as probabilities.
+    """
 
     ks: Sequence[int]
     code: Mapping[str, int]
+    judges: bool
     _rows: list[_Row] = field(default_factory=list)
     _exposures: list[Exposure] = field(init=False)
     _reliability: Reliability = field(default_factory=Reliability)
@@ -143,7 +147,7 @@ class Tally:
             metrics=_intervals(self._rows, seed=seed),
             metrics_untied=_intervals(untied, seed=seed) if 0 < len(untied) < len(self._rows) else {},
             beyond=tuple(exposure.report(seed=seed) for exposure in self._exposures),
-            calibration=self._reliability.report(seed=seed),
+            calibration=self._reliability.report(seed=seed) if self.judges else None,
             weights=tuple(self._weights),
             cases=tuple(row.ranked for row in self._rows),
             unscored=self._unscored,

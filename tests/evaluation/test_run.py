@@ -48,6 +48,10 @@ def by_title(case):
     return [Score(item_id=item.item_id, value=float(item.title[-1])) for item in case.candidates]
 
 
+def half_sure(case):
+    return [Score(item_id=item.item_id, value=0.5) for item in case.candidates]
+
+
 def same(report):
     return {name: (row.metrics, row.unscored) for name, row in report.rankers.items()}
 
@@ -347,16 +351,17 @@ def test_a_target_that_was_no_candidate_has_no_rank():
 
 
 def test_the_report_as_plain_values_has_everything_and_is_json():
-    report = evaluate(asked(), {"mine": by_title, "random": "random"})
+    report = evaluate(asked(), {"mine": by_title, "sure": half_sure, "random": "random"})
     plain = json.loads(report.to_json())
     assert plain == report.to_dict()
-    row = plain["rankers"]["random"]
+    row = plain["rankers"]["sure"]
     assert [case["case_id"] for case in plain["cases"]] == [case["case_id"] for case in row["cases"]]
     assert set(row["cases"][0]) == {"case_id", "metrics", "ranks", "candidates", "item_ids", "scores"}
     assert [one["k"] for one in row["beyond"]] == [5, 10, 20]
     assert len(row["calibration"]["bins"]) == 10
-    assert plain["rankers"]["mine"]["calibration"] is None
-    assert [(one["a"], one["b"]) for one in plain["comparisons"]] == [("mine", "random")]
+    assert plain["rankers"]["mine"]["calibration"] is None  # titles go beyond 1
+    assert plain["rankers"]["random"]["calibration"] is None  # a baseline says nothing of probabilities
+    assert len(plain["comparisons"]) == 3
     assert {one["by"] for one in plain["slices"]["slices"]} <= {"item", "history", "image", "tie", "gap"}
     short = report.to_dict(per_case=False)
     assert "cases" not in short

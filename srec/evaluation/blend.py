@@ -1,0 +1,185 @@
+"""Several rankers as one: a weighted sum of their scores, with weights fitted on validation cases only.
+
+The validation cases are made from the training events alone, which hold nothing of the cases that are evaluated: under
+leave-last-out they ask for each user's second last event. The rankers are fitted on what lies before those, the weights
+on how they rank there, and the rankers then anew on all training events.
+
+Within a case each ranker's scores are brought to mean 0 and standard deviation 1. The weights maximize the probability
+of the targets under a conditional logit (McFadden 1974), whose estimate stays consistent where the candidates are drawn
+alike from all items (McFadden 1978), with a slight pull towards 0 that keeps it finite. A weight is never negative: a
+ranker is there to help, or gets 0.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special
+
+from srec import bulk
+from srec.data.cases import CaseSet, LeakWarning, cases
+from srec.data.catalogue import Catalogue, OpenedItem
+from srec.data.folder import Dataset
+from srec.data.report import IntakeReport
+from srec.errors import InputError
+from srec.evaluation.fitting import concurrent, fitted
+from srec.evaluation.rankers import Baseline, Ranker
+from srec.types import Case, Item, Score
+
+if TYPE_CHECKING:
+    from srec.data.interactions import Interactions
+
+Floats = NDArray[np.float64]
+Observed = tuple[Floats, NDArray[np.bool_]]  # of one case: standard scores [candidates, rankers], and who is a target
+
+CANDIDATES = "uniform:20"
+USERS = 200
+PULL = 1e-3  # weight of the squared weights beside the mean log-probability of a target
+WORKERS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blended:
+    """A ranker that adds the standard scores of others, each times its weight; unscored only where all of them are."""
+
+    rankers: Mapping[str, Ranker] = field(repr=False)
+    weights: Mapping[str, float]
+
+    def __call__(self, case: Case) -> list[Score]:
+        """One score per candidate."""
+        said = [ranker(case) for ranker in self.rankers.values()]
+        values = standard(said) @ np.array(list(self.weights.values()))
+        return [
+            first if _unscored_by_all(said, place) else Score(item_id=first.item_id, value=value)
+            for place, (first, value) in enumerate(zip(said[0], values.tolist(), strict=True))
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blend:
+    """Rankers by name, to be weighted on validation cases of `task` and `protocol` with candidates of their own.
+
+    At most `users` users give a validation case, drawn by the seed; a program among the rankers is asked for each.
+    """
+
+    rankers: Mapping[str, Ranker | Baseline]
+    task: str = "next"
+    protocol: str = "leave-last-out"
+    candidates: str = CANDIDATES
+    users: int | None = USERS
+
+    def __post_init__(self) -> None:
+        if len(self.rankers) < 2:  # noqa: PLR2004  the fewest that can be blended
+            raise InputError(f"a blend of {', '.join(self.rankers) or 'nothing'} needs two different rankers at least")
+
+    @classmethod
+    def like(cls, like: CaseSet, rankers: Mapping[str, Ranker | Baseline], *, users: int | None = None) -> Blend:
+        """A blend for the task, protocol and sampled candidates of these cases."""
+        kind = like.candidates.partition(":")[0]
+        candidates = like.candidates if kind in ("uniform", "popularity") else CANDIDATES
+        asked = USERS if users is None else users
+        return cls(rankers=rankers, task=like.task, protocol=like.protocol, candidates=candidates, users=asked)
+
+    def fit(self, train: Interactions, *, items: Mapping[str, Item], seed: int) -> Blended:
+        """Weigh the rankers on validation cases out of `train`, then fit them on all of it.
+
+        Raises InputError where a ranker scores none of the validation cases, such as a run file that lacks them.
+        """
+        validation = self.validation(train, items=items, seed=seed)
+        seen = list(self._observed(validation, seed=seed))
+        silent = [name for place, name in enumerate(self.rankers) if not any(x[:, place].any() for x, _ in seen)]
+        if silent:
+            raise InputError(
+                f"ranker {silent[0]!r} tells no candidates apart in any of the {len(seen)} validation cases, so it "
+                "cannot be weighed; a run file needs the scores of those cases too"
+            )
+        weights = weigh(seen)
+        return Blended(
+            rankers={name: fitted(one, train, items=items, seed=seed) for name, one in self.rankers.items()},
+            weights=dict(zip(self.rankers, weights.tolist(), strict=True)),
+        )
+
+    def validation(self, train: Interactions, *, items: Mapping[str, Item], seed: int) -> CaseSet:
+        """The cases that the weights are fitted on."""
+        catalogue = Catalogue(
+            train.item_ids,
+            open_item=lambda position: OpenedItem(item=items[train.item_ids[position]]),
+            report=IntakeReport(),
+            cache_bytes=0,
+        )
+        data = Dataset(name="validation", items=catalogue, interactions=train)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LeakWarning)  # it was given for the cases themselves
+            return cases(
+                data, task=self.task, protocol=self.protocol, candidates=self.candidates, users=self.users, seed=seed
+            )
+
+    def _observed(self, validation: CaseSet, *, seed: int) -> Iterator[Observed]:
+        """Standard scores and targets of each validation case that has a target among its candidates."""
+        for fold in validation.folds:
+            said: list[list[Sequence[Score]]] = []
+            for name, ranker in self.rankers.items():
+                rank = fitted(ranker, fold.train, items=validation.items, seed=seed)
+                workers = WORKERS if concurrent(ranker) else 1
+                label = f"validate {name}"
+                outcomes = bulk.run(rank, validation.of(fold), workers=workers, label=label, total=len(fold))
+                with closing(outcomes):
+                    said.append([outcome.value or _unscored(outcome.input) for outcome in outcomes])
+            for case, *scores in zip(validation.of(fold), *said, strict=True):
+                wanted = np.array([item.item_id in case.target_ids for item in case.candidates])
+                yield standard(scores), wanted
+
+
+def standard(said: Sequence[Sequence[Score]]) -> Floats:
+    """Scores of one case, [candidates, rankers], of each ranker with mean 0 and standard deviation 1.
+
+    What a ranker did not score gets the least that it gave; a ranker that tells no candidates apart says 0 of all.
+    """
+    columns = []
+    for scores in said:
+        values = np.array([math.nan if score.value is None else score.value for score in scores], dtype=np.float64)
+        known = values[~np.isnan(values)]
+        values = np.where(np.isnan(values), known.min() if len(known) else 0.0, values)
+        apart = len(values) > 0 and np.ptp(values) > 0
+        columns.append((values - values.mean()) / values.std() if apart else np.zeros(len(values)))
+    return np.column_stack(columns)
+
+
+def weigh(seen: Sequence[Observed], *, pull: float = PULL) -> Floats:
+    """The weights, [rankers] from 0, under which the targets are most probable, beside `pull` times their squares.
+
+    Of several targets, each is chosen among itself and what is no target.
+    """
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        total, slope, targets = 0.0, np.zeros_like(weights), 0
+        for features, wanted in seen:
+            values = features @ weights
+            for place in np.flatnonzero(wanted):
+                choice = ~wanted
+                choice[place] = True
+                chance = special.softmax(values[choice])
+                total += float(special.logsumexp(values[choice]) - values[place])
+                slope += chance @ features[choice] - features[place]
+                targets += 1
+        return total / targets + pull * float(weights @ weights), slope / targets + 2 * pull * weights
+
+    count = seen[0][0].shape[1]
+    found = optimize.minimize(loss, np.ones(count), jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * count)
+    weights: Floats = found.x
+    return weights
+
+
+def _unscored_by_all(said: Sequence[Sequence[Score]], place: int) -> bool:
+    return said[0][place].value is None and all(scores[place].value is None for scores in said)
+
+
+def _unscored(case: Case) -> list[Score]:
+    return [Score(item_id=item.item_id, value=None) for item in case.candidates]

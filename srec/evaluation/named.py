@@ -1,0 +1,71 @@
+"""Rankers by name, and the names that rankers get in a report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from srec.errors import InputError
+from srec.evaluation.blend import Blend
+from srec.evaluation.rankers import BASELINES, Baseline, Ranker
+from srec.evaluation.trec import RunFile, read_run
+from srec.recommender import MLLMSRec
+
+if TYPE_CHECKING:
+    from srec.data.cases import CaseSet
+
+Entry = str | Ranker | Baseline
+"""A name, a ranker, or something with a `fit` that makes one."""
+Rankers = Mapping[str, Entry] | Sequence[Entry] | Entry
+
+BLEND, RUN = "blend:", "run:"
+NAMES = (
+    ", ".join(map(repr, BASELINES)) + ", 'program', 'run:PATH' for a TREC run file, 'blend:NAME+NAME', or a callable "
+    "from a case to scores"
+)
+
+
+def named(given: Rankers, *, cases: CaseSet) -> dict[str, Ranker | Baseline]:
+    """Each ranker by its name in the report; a plain list names them by what they are, a run file by its tag."""
+    if isinstance(given, Mapping):
+        found = {name: resolved(entry, cases=cases)[1] for name, entry in given.items()}
+    else:
+        entries = [given] if isinstance(given, (str, Baseline)) or callable(given) else list(given)
+        pairs = [resolved(entry, cases=cases) for entry in entries]
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+            raise InputError(f"two rankers are named {twice!r}; give them as a mapping, with a name for each")
+    if not found:
+        raise InputError(f"no ranker is given; give {NAMES}")
+    return found
+
+
+def resolved(
+    entry: Entry, *, cases: CaseSet, program: MLLMSRec | None = None, users: int | None = None
+) -> tuple[str, Ranker | Baseline]:
+    """The ranker that `entry` means for these cases, and a name for it.
+
+    `program` is what `program` means, alone and in a blend, by default the reference program. `users` bounds the
+    validation cases of a blend.
+    """
+    if isinstance(entry, str):
+        if entry in BASELINES:
+            return entry, BASELINES[entry]
+        if entry == "program":
+            return entry, program or MLLMSRec()
+        if entry.startswith(BLEND):
+            parts = entry.removeprefix(BLEND).split("+")
+            rankers = dict(resolved(part, cases=cases, program=program) for part in parts)
+            return entry, Blend.like(cases, rankers, users=users)
+        if not entry.startswith(RUN):
+            raise InputError(f"ranker {entry!r} is not known; give {NAMES}")
+        entry = read_run(entry.removeprefix(RUN))
+    if isinstance(entry, RunFile):
+        return entry.name, entry
+    if isinstance(entry, MLLMSRec):
+        return "program", entry
+    if not (callable(entry) or isinstance(entry, Baseline)):
+        raise InputError(f"{entry!r} is no ranker; give {NAMES}")
+    return getattr(entry, "__name__", type(entry).__name__), entry

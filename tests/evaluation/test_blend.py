@@ -1,0 +1,190 @@
+"""Rankers blended, with weights that are fitted on validation cases alone."""
+
+import warnings
+
+import numpy as np
+import pytest
+from scipy import optimize, special
+
+from srec.data.cases import cases
+from srec.data.folder import Dataset
+from srec.errors import InputError, ModelError
+from srec.evaluation.blend import Blend, Blended, standard, weigh
+from srec.evaluation.rankers import BASELINES, Popularity
+from srec.evaluation.run import evaluate
+from srec.testing import check_ranker
+from srec.types import Item, Score
+
+
+def world(*, users=30, items=40, events=8, seed=0):
+    rng = np.random.default_rng(seed)
+    worth = 1.0 / np.arange(1, items + 1)
+    rows = [
+        (f"u{user:02}", f"i{item:02}", 1000 * step + user, 4.0)
+        for user in range(users)
+        for step, item in enumerate(rng.choice(items, size=events, replace=False, p=worth / worth.sum()))
+    ]
+    return Dataset.of("world", [Item(item_id=f"i{n:02}", title=f"thing {n % 5}") for n in range(items)], rows)
+
+
+def asked(data=None, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return cases(data or world(), **{"candidates": "uniform:9", **options})
+
+
+def scores(*values):
+    return [Score(item_id=f"i{place}", value=value, error="" if value else "no") for place, value in enumerate(values)]
+
+
+def say(function):
+    return lambda case: [Score(item_id=item.item_id, value=function(case, item)) for item in case.candidates]
+
+
+right = say(lambda case, item: float(item.item_id in case.target_ids))
+wrong = say(lambda case, item: -float(item.item_id in case.target_ids))
+by_name = say(lambda case, item: float(item.item_id[1:]))
+
+
+def test_scores_are_brought_to_one_scale_within_the_case():
+    found = standard([scores(1.0, 2.0, 3.0), scores(100.0, 300.0, 200.0)])
+    assert found.mean(axis=0) == pytest.approx([0, 0])
+    assert found.std(axis=0) == pytest.approx([1, 1])
+    assert found[:, 0] == pytest.approx([-np.sqrt(1.5), 0, np.sqrt(1.5)])
+
+
+def test_what_was_not_scored_gets_the_least_and_what_tells_nothing_apart_gets_nought():
+    found = standard([scores(1.0, None, 3.0), scores(0.1, 0.1, 0.1), scores(None, None, None)])
+    assert found[0, 0] == found[1, 0] < found[2, 0]
+    assert not found[:, 1:].any()
+
+
+def drawn(truth, *, count=4000, seed=0):
+    """Choices among ten, made as a conditional logit with the weights `truth` makes them."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        features = rng.normal(size=(10, len(truth)))
+        chosen = rng.choice(10, p=special.softmax(features @ truth))
+        yield features, np.arange(10) == chosen
+
+
+def test_weights_are_those_that_the_choices_were_made_with():
+    assert weigh(list(drawn(np.array([1.0, 0.5, 0.0]))), pull=0.0) == pytest.approx([1.0, 0.5, 0.0], abs=0.06)
+
+
+def test_no_weight_is_negative():
+    assert weigh(list(drawn(np.array([1.0, -0.8]), count=500)))[1] == 0.0
+
+
+def test_weights_are_those_of_another_optimizer():
+    seen = list(drawn(np.array([0.7, 0.3]), count=200))
+
+    def loss(weights):
+        chances = [special.log_softmax(x @ weights)[wanted][0] for x, wanted in seen]
+        return -np.mean(chances) + 1e-3 * weights @ weights
+
+    theirs = optimize.minimize(loss, [0.1, 0.1], method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9}).x
+    assert weigh(seen) == pytest.approx(theirs, abs=1e-3)
+
+
+def test_of_several_targets_each_stands_against_those_that_are_none():
+    features = np.array([[1.0], [1.0], [0.0], [0.0]])
+    both = weigh([(features, np.array([True, True, False, False]))], pull=0.1)
+    one = weigh([(features[1:], np.array([True, False, False]))], pull=0.1)
+    assert both == pytest.approx(one, abs=1e-5)
+
+
+def test_the_ranker_that_knows_gets_the_weight():
+    blend = Blend(rankers={"right": right, "wrong": wrong, "name": by_name})
+    weights = blend.fit(world().interactions, items=world().items, seed=0).weights
+    assert weights["right"] > 5 * max(weights["name"], weights["wrong"])
+    assert weights["wrong"] == 0.0
+
+
+def test_validation_cases_know_nothing_of_the_cases_that_are_evaluated():
+    for options in ({}, {"protocol": "global-time", "cutoffs": [6000]}):
+        case_set = asked(**options)
+        held_out = {(case.user_id, case.at) for case in case_set}
+        train = case_set.folds[0].train
+        blend = Blend.like(case_set, {"a": right, "b": by_name})
+        seen = dict(held_out)
+        validation = list(blend.validation(train, items=case_set.items, seed=0))
+        assert validation
+        for case in validation:
+            assert case.at < seen[case.user_id]
+            assert all(event.at < case.at for event in case.history.events)
+        second_last = {u: at for (u, _, at, _) in train.rows()}
+        if not options:
+            assert all(case.at == second_last[case.user_id] for case in validation)
+
+
+def test_members_are_fitted_on_what_lies_before_the_validation_cases_and_then_on_all():
+    seen = []
+
+    class Spy:
+        def fit(self, train, *, items, seed):
+            seen.append(len(train))
+            return Popularity().fit(train, items=items, seed=seed)
+
+    case_set = asked()
+    evaluate(case_set, {"blend": Blend(rankers={"spy": Spy(), "name": by_name}, candidates="uniform:9")})
+    assert seen == [30 * 6, 30 * 7]
+
+
+def test_a_blend_by_name_stands_in_the_table_with_its_weights():
+    report = evaluate(asked(), ["popularity", "blend:popularity+random"])
+    row = report.rankers["blend:popularity+random"]
+    (weights,) = row.weights
+    assert set(weights) == {"popularity", "random"}
+    assert weights["popularity"] > weights["random"]
+    assert row.calibration is None
+    assert report.rankers["popularity"].weights == ()
+    assert any("weights fitted on validation cases: popularity" in note for note in report.notes())
+
+
+def test_a_blend_keeps_the_contract_of_rankers_and_is_the_same_again():
+    case_set = asked()
+    blend = Blend(rankers={name: BASELINES[name] for name in ("markov", "item-knn")})
+    first, again = (blend.fit(case_set.folds[0].train, items=case_set.items, seed=0) for _ in range(2))
+    check_ranker(first, case_set[0])
+    assert first.weights == again.weights
+
+
+def test_the_blended_score_is_the_weighted_sum_and_missing_only_where_all_are():
+    blended = Blended(
+        rankers={"a": lambda _: scores(None, 1.0, 2.0), "b": lambda _: scores(None, None, 1.0)},
+        weights={"a": 2.0, "b": 0.5},
+    )
+    found = blended(asked()[0])
+    expected = standard([scores(None, 1.0, 2.0), scores(None, None, 1.0)]) @ np.array([2.0, 0.5])
+    assert [score.value for score in found[1:]] == pytest.approx(expected[1:].tolist())
+    assert found[0].value is None
+    assert found[0].error == "no"
+
+
+def test_a_ranker_that_fails_on_a_case_leaves_it_to_the_others():
+    def fails(case):
+        raise ModelError("down")
+
+    half = say(lambda case, item: float(item.item_id in case.target_ids))
+    blend = Blend(rankers={"half": lambda case: half(case) if case.user_id < "u15" else fails(case), "name": by_name})
+    assert blend.fit(world().interactions, items=world().items, seed=0).weights["half"] > 0
+
+
+def test_a_ranker_that_says_nothing_of_the_validation_cases_is_named(tmp_path):
+    case_set = asked()
+    evaluate(case_set, "random", runs_folder=tmp_path)
+    with pytest.raises(InputError, match="ranker 'random' tells no candidates apart in any of the 30 validation cases"):
+        evaluate(case_set, f"blend:run:{tmp_path / 'random.run'}+popularity")
+
+
+def test_one_ranker_alone_is_no_blend():
+    with pytest.raises(InputError, match="a blend of popularity needs two different rankers"):
+        evaluate(asked(), "blend:popularity+popularity")
+
+
+def test_the_intake_report_of_the_data_is_left_alone():
+    data = world()
+    tied = data.report.tied_events_share = 0.25
+    evaluate(asked(data), "blend:popularity+random")
+    assert data.report.tied_events_share == tied

@@ -1,8 +1,8 @@
 """Which items a case ranks.
 
-A rule says how candidates are chosen: `full`, `uniform:20`, `popularity:99`, `retriever:50`, or `file:PATH` for what an
-earlier run wrote. A draw depends on the seed, the user and the case's second alone: not on which other users take part,
-and not on the order of the catalogue.
+A rule says how candidates are chosen: `full`, `uniform:20`, `popularity:99`, `retriever:item-knn:200` or `retriever:50`
+for one that is handed in, or `file:PATH` for what an earlier run wrote. A draw depends on the seed, the user and the
+case's second alone: not on which other users take part, and not on the order of the catalogue.
 """
 
 from __future__ import annotations
@@ -29,31 +29,34 @@ Retriever = Callable[[History, int], Sequence[str]]  # item ids, best first, at 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """How candidates are chosen: with `n` negatives, as `n` of a retriever, or from the file at `path`."""
+    """How candidates are chosen: with `n` negatives, as `n` of a retriever with a `name` or without, or from a file."""
 
     kind: Literal["full", "uniform", "popularity", "retriever", "file"]
     n: int = 0
     path: Path = Path()
+    name: str = ""
 
     @classmethod
     def of(cls, spelling: str) -> Rule:
         """The rule that `spelling` names; `InputError` for an unknown one."""
         kind, _, value = spelling.partition(":")
-        counted = re.fullmatch("[1-9][0-9]{0,8}", value) is not None
+        name, _, value = value.rpartition(":") if kind == "retriever" else ("", "", value)
+        counted = re.fullmatch("[1-9][0-9]{0,8}", value) is not None and "::" not in spelling
         match kind:
             case "full" if spelling == kind:
                 return cls(kind=kind)
             case "file" if value:
                 return cls(kind=kind, path=Path(value))
             case "uniform" | "popularity" | "retriever" if counted:
-                return cls(kind=kind, n=int(value))
+                return cls(kind=kind, n=int(value), name=name)
         raise InputError(
-            f"candidates {spelling!r} are not known; give 'full', 'uniform:20', 'popularity:99', 'retriever:50' or "
-            "'file:PATH', the number being yours"
+            f"candidates {spelling!r} are not known; give 'full', 'uniform:20', 'popularity:99', "
+            "'retriever:item-knn:200', 'retriever:50' or 'file:PATH', the number being yours"
         )
 
     def __str__(self) -> str:
-        return {"full": "full", "file": f"file:{self.path}"}.get(self.kind, f"{self.kind}:{self.n}")
+        named = f"{self.kind}:{self.name}:{self.n}" if self.name else f"{self.kind}:{self.n}"
+        return {"full": "full", "file": f"file:{self.path}"}.get(self.kind, named)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ from srec.data.candidates import (
     stable_hash,
 )
 from srec.data.folder import Dataset
+from srec.data.retrievers import Fittable, retriever_named
 from srec.data.splits import Fold, cutoffs_of, global_time, leave_last_out
 from srec.errors import InputError
 from srec.types import Case, Item
@@ -148,7 +149,7 @@ def cases(
     users: int | None = None,
     seed: int = 0,
     cutoffs: Sequence[int] | None = None,
-    retriever: Retriever | None = None,
+    retriever: Retriever | Fittable | None = None,
 ) -> CaseSet:
     """The evaluation cases of a dataset.
 
@@ -169,8 +170,11 @@ def cases(
     `candidates`, ordered by item id:
         `full`: the catalogue less what the user saw before the case. `uniform:20`, `popularity:99`: the targets and
         that many items the user never interacted with, drawn alike or by their events in `Fold.train`.
-        `retriever:50`: the first 50 unseen items of `retriever(history, k)`; a target it misses is not a candidate. Fit
-        a retriever on `Fold.train` alone, so ask for one cut-off at a time.
+        `retriever:item-knn:200`: the first 200 unseen items that a named retriever of `srec.data.retrievers` finds,
+        fitted on each `Fold.train`; a target it misses is not a candidate.
+        `retriever:50`: the first 50 of a retriever of your own. One with a `fit` is fitted on each `Fold.train`; one
+        that is a function `retriever(history, k)` you fit yourself, on `Fold.train` alone, so ask for one cut-off at a
+        time.
         `file:PATH`: those written by `CaseSet.write` with the same task, protocol and seed.
     `users` is how many users to take at most, drawn by `seed`; a larger number only adds users.
 
@@ -178,6 +182,9 @@ def cases(
     for too few negatives and for a candidate file that does not fit.
     """
     rule, threshold = Rule.of(candidates), _threshold(task)
+    if rule.name and retriever is not None:
+        raise InputError(f"a retriever was passed beside candidates '{rule}'; give 'retriever:{rule.n}' to use it")
+    retriever = retriever_named(rule.name) if rule.name else retriever
     _check(data, rule, threshold=threshold, protocol=protocol, users=users, cutoffs=cutoffs, retriever=retriever)
     pool = Pool.of(data.interactions)
     if protocol == "leave-last-out":
@@ -234,7 +241,7 @@ def _check(
     protocol: str,
     users: int | None,
     cutoffs: Sequence[int] | None,
-    retriever: Retriever | None,
+    retriever: Retriever | Fittable | None,
 ) -> None:
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol {protocol!r} is not known; give 'leave-last-out' or 'global-time'")
@@ -243,7 +250,10 @@ def _check(
     if cutoffs is not None and protocol != "global-time":
         raise InputError(f"cut-offs mean nothing under {protocol}; leave them out, or take protocol='global-time'")
     if rule.kind == "retriever" and retriever is None:
-        raise InputError(f"candidates '{rule}' need a retriever; pass retriever=, a function of a history and a number")
+        raise InputError(
+            f"candidates '{rule}' need a retriever; pass retriever=, a function of a history and a number, "
+            "or name one: 'retriever:item-knn:50'"
+        )
     if rule.kind != "retriever" and retriever is not None:
         raise InputError(
             f"a retriever was passed, but candidates are '{rule}'; give candidates='retriever:50' for its first 50"
@@ -263,12 +273,15 @@ def _sample(folds: Sequence[Fold], *, users: int | None, seed: int) -> tuple[Fol
     return tuple(replace(fold, specs=tuple(spec for spec in fold.specs if spec.user_id in chosen)) for fold in folds)
 
 
-def _chooser(rule: Rule, data: Dataset, pool: Pool, fold: Fold, *, seed: int, retriever: Retriever | None) -> Chooser:
+def _chooser(
+    rule: Rule, data: Dataset, pool: Pool, fold: Fold, *, seed: int, retriever: Retriever | Fittable | None
+) -> Chooser:
     if rule.kind == "full":
         return partial(full, pool)
     if retriever is not None:
+        retrieve = retriever.fit(fold.train, items=data.items) if isinstance(retriever, Fittable) else retriever
         return lambda spec: retrieved(
-            pool, spec, n=rule.n, history=data.history(spec.user_id, before=spec.at), retriever=retriever
+            pool, spec, n=rule.n, history=data.history(spec.user_id, before=spec.at), retriever=retrieve
         )
     weights = even_weights(fold.train) if rule.kind == "uniform" else popularity_weights(fold.train)
     check_enough(pool, fold.specs, n=rule.n, weights=weights)

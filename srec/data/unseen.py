@@ -6,13 +6,24 @@ from pathlib import Path
 
 import numpy as np
 
-from srec.data.candidates import Pool, Rule, Spec, check_enough, drawn, even_weights, full, popularity_weights
+from srec.data.candidates import (
+    Pool,
+    Rule,
+    Spec,
+    check_enough,
+    drawn,
+    even_weights,
+    full,
+    popularity_weights,
+    retrieved,
+)
 from srec.data.folder import Dataset
+from srec.data.retrievers import retriever_named
 from srec.errors import CandidateError, InputError
 from srec.text import clean
 from srec.types import Item
 
-KINDS = ("full", "uniform", "popularity", "file")
+KINDS = ("full", "uniform", "popularity", "retriever", "file")
 FEW = 5  # ids that an error names
 MAX_ID_CHARS = 80  # of an id in an error
 
@@ -20,8 +31,9 @@ MAX_ID_CHARS = 80  # of an id in an error
 def unseen(data: Dataset, user_id: str, *, candidates: str = "full", seed: int = 0) -> tuple[Item, ...]:
     """The candidates of one user, ordered by item id.
 
-    `candidates` is `full`, `uniform:20`, `popularity:99` (drawn among what the user never saw), `file:PATH` for a text
-    file with one item id a line, or the ids themselves, separated by commas.
+    `candidates` is `full`, `uniform:20`, `popularity:99` (drawn among what the user never saw),
+    `retriever:item-knn:200`, `file:PATH` for a text file with one item id a line, or the ids themselves, separated by
+    commas.
 
     Raises:
         InputError: the user is unknown.
@@ -37,6 +49,9 @@ def unseen(data: Dataset, user_id: str, *, candidates: str = "full", seed: int =
         return _listed(data, pool, spec, ids=_read(rule.path))
     if rule.kind == "full":
         codes = full(pool, spec)
+    elif rule.kind == "retriever":
+        retriever = retriever_named(rule.name).fit(data.interactions, items=data.items)
+        codes = retrieved(pool, spec, n=rule.n, history=data.history(user_id), retriever=retriever)
     else:
         weights = (even_weights if rule.kind == "uniform" else popularity_weights)(pool.log)
         check_enough(pool, [spec], n=rule.n, weights=weights)

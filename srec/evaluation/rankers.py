@@ -6,18 +6,17 @@ candidates, on the training events and on the seed, on nothing else: it does not
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from srec.data.vectors import Sparse, nearness, rows_over, users_of, words_of
 from srec.errors import InputError
 from srec.types import Case, Item, Score
 
@@ -29,10 +28,8 @@ Ranker = Callable[[Case], Sequence[Score]]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-Sparse = Any  # scipy.sparse.csr_array, which carries no types
 
 DAY_S = 86_400
-WORD = re.compile(r"\w+")
 
 
 @runtime_checkable
@@ -118,7 +115,7 @@ class Markov:
             same = train.user[:-steps] == train.user[steps:]
             earlier, later = train.item[:-steps][same], train.item[steps:][same]
             pairs = pairs + sparse.csr_array((np.full(len(earlier), 1.0 / steps), (earlier, later)), shape=pairs.shape)
-        return _rows_over(pairs, pairs.sum(axis=1))
+        return rows_over(pairs, pairs.sum(axis=1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,11 +129,7 @@ class ItemKnn:
 
     def fit(self, train: Interactions, *, items: Mapping[str, Item], seed: int) -> Ranker:  # noqa: ARG002  the protocol's
         """Each item as a unit vector over users."""
-        codes = Codes.of(train)
-        shape = (codes.count, len(train.user_ids))
-        users_of = sparse.coo_array((np.ones(len(train)), (train.item, train.user)), shape=shape).tocsr()
-        users_of.data[:] = 1.0
-        return _nearest(_unit_rows(users_of), codes, decay=self.decay)
+        return _nearest(users_of(train), Codes.of(train), decay=self.decay)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,9 +143,7 @@ class ContentKnn:
 
     def fit(self, train: Interactions, *, items: Mapping[str, Item], seed: int) -> Ranker:  # noqa: ARG002  the protocol's
         """Read the whole catalogue; each item as a unit vector over words."""
-        codes = Codes.of(train)
-        words_of = _tf_idf([" ".join((items[i].title, *items[i].attributes.values())) for i in train.item_ids])
-        return _nearest(_unit_rows(words_of), codes, decay=self.decay)
+        return _nearest(words_of(items[item_id] for item_id in train.item_ids), Codes.of(train), decay=self.decay)
 
 
 BASELINES: Mapping[str, Baseline] = MappingProxyType(
@@ -209,34 +200,5 @@ class Codes:
 
 def _nearest(vectors: Sparse, codes: Codes, *, decay: float) -> Ranker:
     """Scores by the dot product of an item's row in `vectors` with the decayed sum of the rows in the history."""
-    transposed = vectors.T.tocsr()
-
-    def rank(case: Case) -> list[Score]:
-        history = codes.of_history(case)
-        weights = np.zeros(codes.count)
-        np.add.at(weights, history[::-1], decay ** np.arange(len(history)))
-        return scored(case, (vectors @ (transposed @ weights))[codes.of_candidates(case)])
-
-    return rank
-
-
-def _unit_rows(matrix: Sparse) -> Sparse:
-    """Each row divided by its length; an empty row stays empty."""
-    return _rows_over(matrix, np.sqrt(matrix.power(2).sum(axis=1)))
-
-
-def _rows_over(matrix: Sparse, divisors: Floats) -> Sparse:
-    """Each row over its divisor; over 0 it stays as it is, which is empty."""
-    return sparse.diags_array(1.0 / np.where(divisors > 0, divisors, 1.0)) @ matrix
-
-
-def _tf_idf(texts: Iterable[str]) -> Sparse:
-    """[texts, words]: how often a text has a word, times ln((1 + texts) / (1 + texts with the word))."""
-    column: dict[str, int] = {}
-    counts = [Counter(WORD.findall(text.casefold())) for text in texts]
-    rows = np.repeat(np.arange(len(counts)), [len(words) for words in counts])
-    columns = np.array([column.setdefault(word, len(column)) for words in counts for word in words], dtype=np.int64)
-    values = np.array([number for words in counts for number in words.values()], dtype=np.float64)
-    texts_with = np.bincount(columns, minlength=len(column))
-    weights = np.log((1 + len(counts)) / (1 + texts_with))
-    return sparse.csr_array((values * weights[columns], (rows, columns)), shape=(len(counts), len(column)))
+    near = nearness(vectors, decay=decay)
+    return lambda case: scored(case, near(codes.of_history(case))[codes.of_candidates(case)])

@@ -39,11 +39,12 @@ def test_every_rule_is_read_and_spelled_back():
 @pytest.mark.parametrize(
     "spelling",
     ["", "all", "Full", "full:", "full:3", "uniform", "uniform:", "uniform:0", "uniform:-1", "uniform:1.5", "uniform:020",
-     "uniform:٣", "uniform:20 ", "popularity:1e3", "retriever", "file", "file:", "uniform:9999999999", ":20"],
+     "uniform:٣", "uniform:20 ", "popularity:1e3", "retriever", "file", "file:", "uniform:9999999999", ":20", "retriever::5", "retriever:item-knn:", "retriever:item-knn:x"],
 )  # fmt: skip
 def test_an_unknown_rule_is_refused_with_the_known_ones(spelling):
     with pytest.raises(
-        InputError, match="not known; give 'full', 'uniform:20', 'popularity:99', 'retriever:50' or 'file"
+        InputError,
+        match="not known; give 'full', 'uniform:20', 'popularity:99', 'retriever:item-knn:200', 'retriever:50' or 'file",
     ):
         Rule.of(spelling)
 

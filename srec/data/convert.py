@@ -1,60 +1,46 @@
 """Public datasets in their published files, as dataset folders.
 
-The files are read line by line and twice: once to learn what there is, once to write. Memory grows with the number of
-different ids and, where a core is asked for, by eight bytes per interaction.
+The files are read line by line, packed or not. Memory grows with the number of different ids and by sixteen bytes per
+interaction; with a core or a search for repeats, by some thirty more for as long as that takes.
 """
 
 from __future__ import annotations
 
 import csv
 import html
+import json
 import math
 import re
 import shutil
-from array import array
-from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from srec.data.conversion import Conversion, Tally
+from srec.data.fetch import URLS, fetch_images, there_are
+from srec.data.folder import image_stem
+from srec.data.gathered import Event, Gathered
 from srec.data.interactions import FIRST_SECOND, LAST_SECOND
-from srec.data.published import FORMATS, Format, Row, Source
+from srec.data.kcore import core
+from srec.data.published import FORMATS, Format, Row, Source, picture_url
+from srec.data.rejects import id_fault
+from srec.data.web import Manners
 from srec.errors import DatasetError, InputError
+from srec.progress import waiting
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+RECORD = "conversion.json"  # what was asked for, by which a later call knows its own folder
 OUR_COLUMNS = ("item_id", "title", "image")
 MARKUP = re.compile(r"<[^<>]*>")
 MAX_PRICE_CHARS = 40  # Amazon's pages of 2018 left style sheets in this column
+MAX_CELL_CHARS = 100_000  # what Python's `csv` can read back; intake keeps far less, and counts what it cuts
+NEWS_EVERY = 100_000
 
-Event = tuple[str, str, int, float | None]  # user id, item id, Unix second, rating
-
-
-@dataclass(slots=True, kw_only=True)
-class Counts:
-    """What a conversion wrote, what it left out as not in the core, and what it rejected, by reason."""
-
-    kind: str
-    folder: Path
-    items: int = 0
-    users: int = 0
-    interactions: int = 0
-    images: int = 0
-    core: str = ""
-    rejected: Counter[str] = field(default_factory=Counter)
-
-    def __str__(self) -> str:
-        written = (
-            f"{self.kind}: {self.items:,} items ({self.images:,} with an image), {self.users:,} users and "
-            f"{self.interactions:,} interactions written to {self.folder}"
-        )
-        return "\n".join([written, *self.losses()])
-
-    def losses(self) -> list[str]:
-        """What was left out and what was rejected, one line each."""
-        rejected = (f"rejected {times:,} × {reason}" for reason, times in sorted(self.rejected.items()))
-        return [self.core, *rejected] if self.core else [*rejected]
+News = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,76 +51,113 @@ class _Published:
     item_file: Path
     event_file: Path
 
-    def items(self, rejected: Counter[str]) -> Iterator[tuple[str, dict[str, str]]]:
-        """Id and cells (title, then attributes) of every usable item; the others are counted."""
+    def items(self, tally: Tally) -> Iterator[tuple[str, Row]]:
+        """Id and row of every usable item; all are counted."""
         seen: set[str] = set()
         for row in self.layout.items.read(self.item_file):
+            tally.read += 1
             item_id = "" if isinstance(row, str) else _text(_value(row, self.layout.items.columns["item"]))
             if isinstance(row, str):
-                rejected[f"item: {row}"] += 1
+                tally.rejected[row] += 1
             elif not item_id:
-                rejected[f"item: no id in the columns {', '.join(row)}"] += 1
+                tally.rejected[f"no id in the columns {_listed(row)}"] += 1
+            elif fault := id_fault(item_id, column="item id"):
+                tally.rejected[fault] += 1
             elif item_id in seen:
-                rejected["item: the id was there before"] += 1
+                tally.rejected["the id was there before"] += 1
             else:
                 seen.add(item_id)
-                yield item_id, _cells(row, self.layout)
+                yield item_id, row
 
-    def events(self, known: Container[str], rejected: Counter[str]) -> Iterator[Event]:
-        """Every usable interaction with a known item; the others are counted."""
-        for row in self.layout.events.read(self.event_file):
-            event = row if isinstance(row, str) else _event(row, self.layout)
-            if not isinstance(event, str) and event[1] not in known:
-                event = "the item is not in the item file"
+    def events(self, positions: Mapping[str, int], tally: Tally, *, news: News) -> Iterator[Event]:
+        """Every usable interaction with a known item; all are counted."""
+        rows = self.layout.events.read(self.event_file)
+        for read, row in enumerate(rows, start=1):
+            tally.read = read
+            event = row if isinstance(row, str) else _event(row, self.layout, positions)
             if isinstance(event, str):
-                rejected[f"interaction: {event}"] += 1
+                tally.rejected[event] += 1
             else:
                 yield event
+            if read % NEWS_EVERY == 0:
+                news(f"{read:,} rows")
 
 
 def convert(
-    kind: str, source: str | Path, folder: str | Path, *, min_events: int = 0, images: str | Path | None = None
-) -> Counts:
-    """Write the published files in `source` as a dataset folder; print what comes back to see what was rejected.
+    kind: str,
+    source: str | Path,
+    folder: str | Path,
+    *,
+    min_events: int = 0,
+    rating_threshold: float | None = None,
+    liked_only: bool = False,
+    images: str | Path | None = None,
+    download_images: bool = False,
+    manners: Manners | None = None,
+    progress: bool | None = None,
+) -> Conversion:
+    """Write the published files in `source` as a dataset folder; print what comes back to see what became of each row.
 
-    With `min_events`, users and items with fewer interactions are left out again and again until none is left (the
-    k-core). `images` is a folder of pictures named by item id; those of the items written are copied. `folder` gets its
-    tables at the end, whole or not at all.
+    The folder appears whole or not at all. Only `download_images` reaches the network: it fetches the pictures whose
+    URLs are published into the folder that was written, and the same call again goes on with a download that was
+    stopped.
+
+    Args:
+        kind: One of movielens, recbole, amazon-2014, amazon-2018, amazon-2023, microlens.
+        source: The folder of the files as they are published, `.gz` or unpacked.
+        folder: A new or an empty folder.
+        min_events: Users and items with fewer interactions are left out until there is none: the k-core.
+        rating_threshold: The rating from which an item is liked; it is written to `dataset.toml`.
+        liked_only: Leave out the interactions below `rating_threshold`, before the core.
+        images: A folder of pictures named by item id; those of the items written are copied.
+        download_images: Fetch the pictures.
+        manners: How the hosts of the pictures are asked.
+        progress: Whether to show that it is under way; by default on a terminal.
+
+    Raises:
+        DatasetError: a file is missing, broken off, or has no interaction to keep, or the folder cannot be written.
+        InputError: an argument cannot be used.
     """
     source, folder = Path(source), Path(folder)
-    if kind not in FORMATS:
-        raise InputError(f"there is no dataset kind {kind!r}; take one of {', '.join(FORMATS)}")
-    if (folder / "items.csv").exists() or (folder / "items.parquet").exists():
-        raise DatasetError(f"{folder} already holds a dataset; name an empty folder")
-    layout = FORMATS[kind]
+    layout = _checked(kind, rating_threshold=rating_threshold, liked_only=liked_only)
+    if images is not None and download_images:
+        raise InputError("pictures are copied from a folder or fetched, not both; leave out one")
+    if download_images and not layout.pictures:
+        raise InputError(f"{kind} is not published with URLs of pictures; give a folder of them instead")
     published = _Published(
         layout=layout, item_file=_find(layout.items, source), event_file=_find(layout.events, source)
     )
-    pictures = {} if images is None else _pictures(Path(images))
-    counts = Counts(kind=kind, folder=folder)
-    known = {item_id: True for item_id, _ in published.items(counts.rejected)}
-    users: Mapping[str, bool] = {}
-    if min_events > 1:
-        users, items, counts.core = _core(published.events(known, Counter()), least=min_events)
-        known = {item_id: items.get(item_id, False) for item_id in known}
+    asked = {
+        "kind": kind,
+        "files": {path.name: path.stat().st_size for path in (published.item_file, published.event_file)},
+        "min_events": min_events,
+        "rating_threshold": rating_threshold,
+        "liked_only": liked_only,
+    }
+    made = _before(folder, asked) if download_images else None
+    if made is None:
+        made = Conversion(kind=kind, folder=folder, min_events=min_events, rating_threshold=rating_threshold)
+        pictures = {} if images is None else _pictures(Path(images))
+        with waiting(f"converting {kind}", show=progress) as news, _appearing(folder) as staged:
+            _write(published, staged, made, liked_only=liked_only, pictures=pictures, news=news)
+            _write_record(staged, asked, made)
+    if download_images:
+        made.fetched = fetch_images(folder, manners=manners, progress=progress)
+        made.images = len(there_are(folder / "images"))
+    return made
 
-    parts = {name: folder / f"{name}.part" for name in ("interactions.csv", "items.csv")}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_events(published, parts["interactions.csv"], known=known, users=users, counts=counts)
-        if not counts.interactions:
-            raise DatasetError(f"{published.event_file} has no interaction to keep: {'; '.join(counts.losses())}")
-        _write_items(published, parts["items.csv"], known=known, pictures=pictures, counts=counts)
-        for name, part in parts.items():
-            part.replace(folder / name)
-    except OSError as error:
-        raise DatasetError(
-            f"{error.filename or folder} cannot be read or written: {error.strerror}; make room or give the right to"
-        ) from error
-    finally:
-        for part in parts.values():
-            part.unlink(missing_ok=True)
-    return counts
+
+def _checked(kind: str, *, rating_threshold: float | None, liked_only: bool) -> Format:
+    if kind not in FORMATS:
+        raise InputError(f"there is no dataset kind {kind!r}; take one of {', '.join(FORMATS)}")
+    layout = FORMATS[kind]
+    if rating_threshold is not None and "rating" not in layout.events.columns:
+        raise InputError(f"{kind} has no ratings; leave out the threshold")
+    if rating_threshold is not None and not math.isfinite(rating_threshold):
+        raise InputError(f"rating threshold {rating_threshold} is no finite number; give one such as 4")
+    if liked_only and rating_threshold is None:
+        raise InputError("what is liked depends on a rating threshold; give one such as 4")
+    return layout
 
 
 def _find(wanted: Source, source: Path) -> Path:
@@ -151,11 +174,10 @@ def _find(wanted: Source, source: Path) -> Path:
 
 
 def _pictures(images: Path) -> dict[str, Path]:
-    """Pictures by file name without its ending; of several the first."""
+    """Pictures by file name without its ending."""
     if not images.is_dir():
         raise DatasetError(f"{images} is no folder; name the one that holds the pictures")
-    paths = sorted(path for path in images.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
-    return {path.stem: path for path in reversed(paths)}
+    return {stem: images / name for stem, name in there_are(images).items()}
 
 
 # Rows to items and events
@@ -171,18 +193,20 @@ def _cells(row: Row, layout: Format) -> dict[str, str]:
         cells["title"] = ""
     if len(cells.get("price", "")) > MAX_PRICE_CHARS:
         cells["price"] = ""
-    return cells
+    return {name: text[:MAX_CELL_CHARS] for name, text in cells.items()}
 
 
-def _event(row: Row, layout: Format) -> Event | str:
+def _event(row: Row, layout: Format, positions: Mapping[str, int]) -> Event | str:
     """The interaction of a row, or the reason why it has none."""
     columns = layout.events.columns
     user_id, item_id = _text(_value(row, columns["user"])), _text(_value(row, columns["item"]))
     if not user_id or not item_id:
-        return f"no {'item' if user_id else 'user'} id in the columns {', '.join(row)}"
+        return f"no {'item' if user_id else 'user'} id in the columns {_listed(row)}"
+    if fault := id_fault(user_id, column="user id"):
+        return fault
     units = _number(_value(row, columns["time"]))
     if units is None:
-        return f"no time that is a number in the columns {', '.join(row)}"
+        return f"no time that is a number in the columns {_listed(row)}"
     at = math.floor(units / layout.per_second)
     if not FIRST_SECOND <= at <= LAST_SECOND:
         return "the time is outside the years 1970 to 2099"
@@ -190,12 +214,16 @@ def _event(row: Row, layout: Format) -> Event | str:
     rating = _number(cell)
     if rating is None and cell not in {None, ""}:
         return "the rating is no finite number"
-    return user_id, item_id, at, rating
+    position = positions.get(item_id)
+    return "the item is not in the item file" if position is None else (user_id, position, at, rating)
 
 
 def _value(row: Row, names: Sequence[str]) -> object:
     """What stands under the first of the names that the row has."""
-    return next((row[name] for name in names if name in row), None)
+    for name in names:
+        if name in row:
+            return row[name]
+    return None
 
 
 def _text(value: object, *, markup: bool = False) -> str:
@@ -205,7 +233,9 @@ def _text(value: object, *, markup: bool = False) -> str:
         return "|".join(dict.fromkeys(parts.split("|")))
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
-    text = str(value).encode(errors="replace").decode()  # JSON can spell half a character, UTF-8 cannot
+    text = str(value)
+    if not text.isascii():
+        text = text.encode(errors="replace").decode()  # JSON can spell half a character, UTF-8 cannot
     return " ".join((html.unescape(MARKUP.sub(" ", text)) if markup else text).split())
 
 
@@ -217,71 +247,122 @@ def _number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-# What is kept
-
-
-def _core(events: Iterator[Event], *, least: int) -> tuple[dict[str, bool], dict[str, bool], str]:
-    """Which users and which items keep at least `least` interactions with one another, and the numbers in words."""
-    names: tuple[dict[str, int], dict[str, int]] = ({}, {})
-    columns = (array("i"), array("i"))
-    for event in events:
-        for code_of, column, name in zip(names, columns, event[:2], strict=True):
-            column.append(code_of.setdefault(name, len(code_of)))
-    user, item = (np.array(column, dtype=np.int32) for column in columns)
-    inside, rounds = np.ones(len(user), dtype=np.bool_), 0
-    while True:
-        users = np.bincount(user[inside], minlength=len(names[0])) >= least
-        items = np.bincount(item[inside], minlength=len(names[1])) >= least
-        still = inside & users[user] & items[item]
-        if still.sum() == inside.sum():
-            break
-        inside, rounds = still, rounds + 1
-    words = (
-        f"{least}-core after {rounds} rounds: {users.sum():,} of {len(users):,} users, {items.sum():,} of "
-        f"{len(items):,} items with interactions, {inside.sum():,} of {len(inside):,} interactions"
-    )
-    kept_users, kept_items = (
-        dict(zip(ids, kept.tolist(), strict=True)) for ids, kept in zip(names, (users, items), strict=True)
-    )
-    return kept_users, kept_items, words
+def _listed(row: Row) -> str:
+    return ", ".join(list(row)[:12])[:200]
 
 
 # Writing
 
 
-def _write_events(
-    published: _Published, path: Path, *, known: Mapping[str, bool], users: Mapping[str, bool], counts: Counts
+def _write(
+    published: _Published, root: Path, made: Conversion, *, liked_only: bool, pictures: Mapping[str, Path], news: News
 ) -> None:
-    """`known` and `users` say of an id whether it is kept; a user who is not named is."""
+    item_ids = [item_id for item_id, _ in published.items(made.items)]
+    positions = {item_id: position for position, item_id in enumerate(item_ids)}
+    events = Gathered(published.events(positions, made.interactions, news=news))
+    news("choosing what is kept")
+    kept = _kept(events, made, liked_only=liked_only)
+    if not kept.any():
+        raise DatasetError(f"{published.event_file} has no interaction to keep: {made.losses() or 'it has no row'}")
     rated = "rating" in published.layout.events.columns
-    written: set[str] = set()
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["user_id", "item_id", "timestamp", "rating"][: 3 + rated])
-        for user_id, item_id, at, rating in published.events(known, counts.rejected):
-            if known[item_id] and users.get(user_id, True):
-                table.writerow([user_id, item_id, at, "" if rating is None else f"{rating:g}"][: 3 + rated])
-                written.add(user_id)
-                counts.interactions += 1
-    counts.users = len(written)
+    events.write(root / "interactions.csv", kept=kept, item_ids=item_ids, rated=rated)
+    made.interactions.kept = int(kept.sum())
+    made.users = len(np.unique(events.user[kept]))
+    wanted = np.ones(len(item_ids), np.bool_)
+    if made.min_events > 1:
+        wanted = np.bincount(events.item[kept], minlength=len(item_ids)) > 0
+        made.items.left_out[f"not in the {made.min_events}-core"] = int(np.count_nonzero(~wanted))
+    del events
+    _write_items(published, root, made, wanted=wanted, pictures=pictures)
+
+
+def _kept(events: Gathered, made: Conversion, *, liked_only: bool) -> NDArray[np.bool_]:
+    """Which interactions are kept, bool[n]; what is left out is counted by the first reason that it meets."""
+    left_out = made.interactions.left_out
+    kept = ~events.repeats()
+    left_out["the same was there before"] = int(np.count_nonzero(~kept))
+    liked = None if made.rating_threshold is None else events.rating >= np.float32(made.rating_threshold)
+    if liked_only and liked is not None:
+        left_out[f"rated below {made.rating_threshold:g} or not rated"] = int(np.count_nonzero(kept & ~liked))
+        kept &= liked
+    if made.min_events > 1:
+        rows = np.flatnonzero(kept)
+        inside, made.rounds = core(events.user[rows], events.item[rows], least=made.min_events)
+        left_out[f"not in the {made.min_events}-core"] = int(np.count_nonzero(~inside))
+        kept[rows[~inside]] = False
+    made.liked = None if liked is None else int(np.count_nonzero(kept & liked))
+    return kept
 
 
 def _write_items(
-    published: _Published, path: Path, *, known: Mapping[str, bool], pictures: Mapping[str, Path], counts: Counts
+    published: _Published, root: Path, made: Conversion, *, wanted: NDArray[np.bool_], pictures: Mapping[str, Path]
 ) -> None:
-    images = path.parent / "images"
+    images, layout = root / "images", published.layout
     if pictures:
-        images.mkdir(exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
-        for item_id, cells in published.items(Counter()):
-            if not known[item_id]:
+        images.mkdir()
+    with (
+        (root / "items.csv").open("w", encoding="utf-8", newline="") as file,
+        (root / URLS).open("w", encoding="utf-8", newline="") as url_file,
+    ):
+        table, urls = csv.writer(file, lineterminator="\n"), csv.writer(url_file, lineterminator="\n")
+        urls.writerow(["item_id", "url"])
+        for position, (item_id, row) in enumerate(published.items(Tally())):
+            if not wanted[position]:
                 continue
-            if not counts.items:
+            cells = _cells(row, layout)
+            if not made.items.kept:
                 table.writerow(["item_id", *cells, "image"])
-            picture = pictures.get(item_id)
-            if picture is not None:
-                shutil.copyfile(picture, images / picture.name)
-                counts.images += 1
-            table.writerow([item_id, *cells.values(), "" if picture is None else picture.name])
-            counts.items += 1
+            table.writerow([item_id, *cells.values(), _copied(pictures.get(item_id), images, item_id)])
+            if url := _text(picture_url(row, layout.pictures)):
+                urls.writerow([item_id, url[:MAX_CELL_CHARS]])
+            made.items.kept += 1
+            made.images += item_id in pictures
+    if not layout.pictures:
+        (root / URLS).unlink()
+
+
+def _copied(picture: Path | None, images: Path, item_id: str) -> str:
+    if picture is None:
+        return ""
+    name = f"{image_stem(item_id)}{picture.suffix}"
+    shutil.copyfile(picture, images / name)
+    return name
+
+
+# The folder
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that takes its place once the block ends; nothing is left of it otherwise."""
+    if folder.is_dir() and any(folder.iterdir()):
+        holds = "already holds a dataset" if any(folder.glob("items.*")) else "is not empty"
+        raise DatasetError(f"{folder} {holds}; name an empty folder")
+    staged = folder.with_name(f".{folder.name}.converting")
+    try:
+        shutil.rmtree(staged, ignore_errors=True)  # of a conversion that was killed
+        staged.mkdir(parents=True)
+        yield staged
+        staged.replace(folder)
+    except OSError as error:
+        raise DatasetError(
+            f"{error.filename or folder} cannot be read or written: {error.strerror}; make room or give the right to"
+        ) from error
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def _write_record(root: Path, asked: Mapping[str, Any], made: Conversion) -> None:
+    if made.rating_threshold is not None:
+        (root / "dataset.toml").write_text(f"rating_threshold = {float(made.rating_threshold)}\n", encoding="utf-8")
+    record = {"asked": asked, "made": made.to_object()}
+    (root / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _before(folder: Path, asked: Mapping[str, Any]) -> Conversion | None:
+    """The conversion that wrote the folder, if it was asked for the same."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        return Conversion.of(record["made"], folder=folder) if record["asked"] == asked else None
+    except (OSError, ValueError, LookupError, TypeError):
+        return None

@@ -154,14 +154,14 @@ def write(
     try:
         (root / "images").mkdir(parents=True, exist_ok=True)
         _write_items(root, items, attributes)
-        with _replacing(root / "interactions.csv") as file:
+        with replacing(root / "interactions.csv") as file:
             rows = csv.writer(file)
             rows.writerow(["user_id", "item_id", "timestamp", "rating"])
             rows.writerows(
                 (user, item, at, "" if rating is None else rating) for user, item, at, rating in interactions
             )
         if name:
-            with _replacing(root / "dataset.toml") as file:
+            with replacing(root / "dataset.toml") as file:
                 file.write(f"name = {json.dumps(name, ensure_ascii=False)}\n")
     except OSError as error:
         raise DatasetError(
@@ -179,7 +179,7 @@ def _write_items(root: Path, items: Iterable[Item], attributes: Sequence[str] | 
     taken = {"item_id", "title", "image"}.intersection(attributes)
     if taken:
         raise DatasetError(f"an attribute cannot be called {min(taken)!r}, which is a column of its own; rename it")
-    with _replacing(root / "items.csv") as file:
+    with replacing(root / "items.csv") as file:
         table = csv.writer(file)
         table.writerow(["item_id", "title", *attributes, "image"])
         for item_id, title, own, image in rows:
@@ -189,17 +189,21 @@ def _write_items(root: Path, items: Iterable[Item], attributes: Sequence[str] | 
             table.writerow([item_id, title, *(own.get(name, "") for name in attributes), image])
 
 
+def image_stem(item_id: str) -> str:
+    """What the picture of an item is called, without its ending: the id if it is a safe file name, else its digest."""
+    return item_id if SAFE_NAME.fullmatch(item_id) else sha256(item_id.encode()).hexdigest()[:32]
+
+
 def _write_image(folder: Path, item: Item) -> str:
     if item.image is None:
         return ""
-    stem = item.item_id if SAFE_NAME.fullmatch(item.item_id) else sha256(item.item_id.encode()).hexdigest()[:32]
-    name = f"{stem}.{item.image.media_type.removeprefix('image/').replace('jpeg', 'jpg')}"
+    name = f"{image_stem(item.item_id)}.{item.image.media_type.removeprefix('image/').replace('jpeg', 'jpg')}"
     (folder / name).write_bytes(item.image.data)
     return name
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
+def replacing(path: Path) -> Iterator[TextIO]:
     """A text file that takes the place of `path` once it is written to its end."""
     part = path.with_name(f".{path.name}.part")
     try:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image as Pillow
 
+from srec.data.conversion import Conversion
 from srec.data.convert import convert
-from srec.data.folder import load
-from srec.data.published import FORMATS
+from srec.data.folder import image_stem, load
+from srec.data.published import FORMATS, MAX_LINE_BYTES
 from srec.errors import DatasetError, InputError
 
 TIME = 1_588_687_728
@@ -31,6 +32,15 @@ def source(tmp_path) -> Path:
     folder = tmp_path / "source"
     folder.mkdir()
     return folder
+
+
+def lost(counts: Conversion) -> dict[str, int]:
+    """What did not come through, by table and reason."""
+    tallies = {"item": counts.items, "interaction": counts.interactions}
+    for tally in tallies.values():
+        assert tally.read == tally.kept + tally.rejected.total() + tally.left_out.total()
+    reasons = {f"{name}: {what}": times for name, tally in tallies.items() for what, times in tally.rows()}
+    return {reason: times for reason, times in reasons.items() if not reason.endswith((": read", ": kept"))}
 
 
 def movielens(source: Path) -> None:
@@ -57,7 +67,8 @@ def test_movielens_csv_keeps_titles_with_commas_genres_and_half_stars(source, tm
         ("1", "1", 964982703, 4.0),
         ("2", "2", 964982224, 5.0),
     ]
-    assert (counts.items, counts.users, counts.interactions, counts.rejected) == (2, 2, 3, {})
+    assert (counts.items.kept, counts.users, counts.interactions.kept) == (2, 2, 3)
+    assert not lost(counts)
 
 
 def test_movielens_dat_is_read_as_latin_1(source, tmp_path):
@@ -101,7 +112,7 @@ def test_amazon_2014_runs_nothing_that_a_line_says(source, tmp_path):
     put(source, "meta_Toys.json", lines("__import__('os').mkdir('run')", {"asin": "B01", "title": "Tutu"}))
     put(source, "reviews_Toys.json", lines({"reviewerID": "A1", "asin": "B01", "unixReviewTime": TIME}))
     counts = convert("amazon-2014", source, tmp_path / "out")
-    assert counts.rejected == {"item: line is no object": 1}
+    assert lost(counts) == {"item: rejected: line is no object": 1}
     assert not Path("run").exists()
 
 
@@ -171,18 +182,18 @@ def test_every_rejected_row_is_counted_by_its_reason(source, tmp_path):
         + lines("1,9,4.0,964982703", ",1,4.0,964982703", "1,1,4.0", "1,1,4.0,-5", "1,1,4.0,1e300", ""),
     )
     counts = convert("movielens", source, tmp_path / "out")
-    assert counts.rejected == {
-        "item: the id was there before": 1,
-        "item: no id in the columns movieId, title, genres": 1,
-        "item: too few or too many cells": 1,
-        "interaction: the rating is no finite number": 1,
-        "interaction: no time that is a number in the columns userId, movieId, rating, timestamp": 1,
-        "interaction: the item is not in the item file": 1,
-        "interaction: no user id in the columns userId, movieId, rating, timestamp": 1,
-        "interaction: too few or too many cells": 1,
-        "interaction: the time is outside the years 1970 to 2099": 2,
+    assert lost(counts) == {
+        "item: rejected: the id was there before": 1,
+        "item: rejected: no id in the columns movieId, title, genres": 1,
+        "item: rejected: too few or too many cells": 1,
+        "interaction: rejected: the rating is no finite number": 1,
+        "interaction: rejected: no time that is a number in the columns userId, movieId, rating, timestamp": 1,
+        "interaction: rejected: the item is not in the item file": 1,
+        "interaction: rejected: no user id in the columns userId, movieId, rating, timestamp": 1,
+        "interaction: rejected: too few or too many cells": 1,
+        "interaction: rejected: the time is outside the years 1970 to 2099": 2,
     }
-    assert "rejected 2 × interaction: the time is outside" in str(counts)
+    assert "| interactions | rejected: the time is outside the years 1970 to 2099 | 2 |" in str(counts)
     assert len(load(tmp_path / "out").interactions) == 1
 
 
@@ -198,8 +209,15 @@ def test_the_core_is_cut_until_nothing_more_falls_out(source, tmp_path):
         ("2", "2"),
     ]
     assert list(load(tmp_path / "out").items) == ["1", "2"]
-    assert counts.core == "2-core after 2 rounds: 2 of 4 users, 2 of 4 items with interactions, 4 of 7 interactions"
-    assert not counts.rejected
+    assert str(counts).splitlines()[-3:] == [
+        "2-core, round 1: 1 users, 2 items and 2 interactions dropped; 3, 2 and 5 left",
+        "2-core, round 2: 1 users, 0 items and 1 interactions dropped; 2, 2 and 4 left",
+        "2-core: nothing more to drop after 2 rounds",
+    ]
+    assert lost(counts) == {
+        "item: left out: not in the 2-core": 2,
+        "interaction: left out: not in the 2-core": 3,
+    }
 
 
 def test_pictures_named_by_item_id_are_copied(source, tmp_path):
@@ -219,11 +237,11 @@ def test_a_very_long_line_is_rejected_and_the_next_one_read(source, tmp_path):
     movielens(source)
     (source / "movies.csv").unlink()
     (source / "ratings.csv").unlink()
-    long = json.dumps({"parent_asin": "P0", "title": "x" * 2**24})
+    long = json.dumps({"parent_asin": "P0", "title": "x" * MAX_LINE_BYTES})
     put(source, "meta_Toys.jsonl", lines(long, {"parent_asin": "P1", "title": "Kite"}))
     put(source, "Toys.jsonl", lines({"user_id": "U", "parent_asin": "P1", "timestamp": TIME * 1000}))
     counts = convert("amazon-2023", source, tmp_path / "out")
-    assert counts.rejected == {"item: line is longer than 16 MiB": 1}
+    assert lost(counts) == {"item: rejected: line is longer than 4 MiB": 1}
     assert list(load(tmp_path / "out").items) == ["P1"]
 
 
@@ -238,7 +256,7 @@ def test_a_truncated_archive_is_named_and_nothing_is_written(source, tmp_path):
     (source / "reviews_Toys.json.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DatasetError, match=r"reviews_Toys.json.gz breaks off after line \d+"):
         convert("amazon-2014", source, tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def test_half_a_character_in_a_title_is_replaced(source, tmp_path):
@@ -279,3 +297,125 @@ def test_a_folder_that_holds_a_dataset_is_not_overwritten(source, tmp_path):
     convert("movielens", source, tmp_path / "out")
     with pytest.raises(DatasetError, match="already holds a dataset"):
         convert("movielens", source, tmp_path / "out")
+
+
+def test_what_is_in_the_way_is_not_overwritten(source, tmp_path):
+    movielens(source)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(DatasetError, match="is not empty"):
+        convert("movielens", source, tmp_path / "out")
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+
+
+def test_an_empty_folder_is_filled_and_remains_of_a_kill_are_swept_away(source, tmp_path):
+    movielens(source)
+    (tmp_path / "out").mkdir()
+    (tmp_path / ".out.converting").mkdir()
+    (tmp_path / ".out.converting" / "items.csv").write_text("half")
+    convert("movielens", source, tmp_path / "out")
+    assert len(load(tmp_path / "out").items) == 2
+    assert not (tmp_path / ".out.converting").exists()
+
+
+def test_the_threshold_is_written_counted_and_by_itself_leaves_nothing_out(source, tmp_path):
+    movielens(source)
+    counts = convert("movielens", source, tmp_path / "out", rating_threshold=4)
+    assert load(tmp_path / "out").rating_threshold == 4.0
+    assert (counts.liked, counts.interactions.kept) == (2, 3)
+    assert "rated 4 or better: 2 of the kept interactions, 66.7%" in str(counts)
+
+
+def test_what_is_not_liked_is_left_out_before_the_core(source, tmp_path):
+    put(source, "movies.csv", lines("movieId,title,genres", "1,A,X", "2,B,X"))
+    rated = [(1, 1, 5), (1, 2, 4), (2, 1, 4), (2, 2, 3.5), (3, 1, ""), (3, 2, 5)]
+    put(source, "ratings.csv", lines("userId,movieId,rating,timestamp", *(f"{u},{i},{r},{TIME}" for u, i, r in rated)))
+    counts = convert("movielens", source, tmp_path / "out", rating_threshold=4, liked_only=True, min_events=1)
+    assert lost(counts) == {"interaction: left out: rated below 4 or not rated": 2}
+    with pytest.raises(DatasetError, match="2 × interaction: left out: rated below 4"):
+        convert("movielens", source, tmp_path / "none", rating_threshold=4, liked_only=True, min_events=3)
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "word"),
+    [
+        ({"liked_only": True}, "depends on a rating threshold"),
+        ({"rating_threshold": float("nan")}, "no finite number"),
+        ({"download_images": True}, "not published with URLs"),
+        ({"download_images": True, "images": "posters"}, "not both"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(asked, word, source, tmp_path):
+    movielens(source)
+    with pytest.raises(InputError, match=word):
+        convert("movielens", source, tmp_path / "out", **asked)
+    with pytest.raises(InputError, match="microlens has no ratings"):
+        convert("microlens", source, tmp_path / "out", rating_threshold=4)
+
+
+def test_exact_repeats_are_left_out_and_a_second_visit_is_not(source, tmp_path):
+    put(source, "movies.csv", lines("movieId,title,genres", "1,A,X"))
+    rows = [f"1,1,4,{TIME}", f"1,1,4,{TIME + 1}", f"1,1,4,{TIME}", f"1,1,5,{TIME}", f"2,1,,{TIME}", f"2,1,,{TIME}"]
+    put(source, "ratings.csv", lines("userId,movieId,rating,timestamp", *rows))
+    counts = convert("movielens", source, tmp_path / "out")
+    assert lost(counts) == {"interaction: left out: the same was there before": 2}
+    assert load(tmp_path / "out").report.rows_kept == 4 + 1  # and the loader agrees
+
+
+def test_ids_that_no_dataset_folder_takes_are_rejected_here(source, tmp_path):
+    put(source, "meta_Toys.jsonl", lines({"parent_asin": "P1", "title": "Kite"}, {"parent_asin": "P" * 257}))
+    reviews = [{"user_id": user, "parent_asin": "P1", "timestamp": TIME * 1000} for user in ("U", "U" * 257, "U\u0007")]
+    put(source, "Toys.jsonl", lines(*reviews))
+    counts = convert("amazon-2023", source, tmp_path / "out")
+    assert lost(counts) == {
+        "item: rejected: item id longer than 256 characters; shorten it": 1,
+        "interaction: rejected: user id longer than 256 characters; shorten it": 1,
+        "interaction: rejected: user id with control characters; remove them": 1,
+    }
+
+
+def test_a_cell_of_any_length_can_be_read_back(source, tmp_path):
+    put(source, "meta_Toys.jsonl", lines({"parent_asin": "P1", "title": "Kite", "description": ["x" * 300_000]}))
+    put(source, "Toys.jsonl", lines({"user_id": "U", "parent_asin": "P1", "timestamp": TIME * 1000}))
+    convert("amazon-2023", source, tmp_path / "out")
+    assert len(load(tmp_path / "out").items["P1"].attributes["description"]) == 1000
+
+
+RATINGS = {
+    "amazon-2014": ("ratings_Toys.csv", "A1,B01,5.0,1252800000\n", "meta_Toys.json", {"asin": "B01"}),
+    "amazon-2018": ("Toys.csv", "B01,A1,5.0,1252800000\n", "meta_Toys.json", {"asin": "B01"}),
+    "amazon-2023": (
+        "Toys.csv.gz",
+        "user_id,parent_asin,rating,timestamp\nA1,B01,5.0,1252800000123\n",
+        "meta_Toys.jsonl.gz",
+        {"parent_asin": "B01"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", RATINGS)
+def test_the_ratings_alone_are_read_as_well_in_the_order_of_their_year(kind, source, tmp_path):
+    name, rows, meta_name, meta = RATINGS[kind]
+    put(source, name, rows)
+    put(source, meta_name, lines({**meta, "title": "Tutu"}))
+    convert(kind, source, tmp_path / "out")
+    assert list(load(tmp_path / "out").interactions.rows()) == [("A1", "B01", 1252800000, 5.0)]
+
+
+def test_pictures_of_ids_that_are_no_file_names_are_found_again(source, tmp_path):
+    put(source, "x.item", lines("item_id:token\ttitle:token_seq", "a b\tKite"))
+    put(source, "x.inter", lines("user_id:token\titem_id:token\ttimestamp:float", f"u\ta b\t{TIME}"))
+    pictures = tmp_path / "covers"
+    pictures.mkdir()
+    Pillow.new("RGB", (8, 12), "teal").save(pictures / "a b.png")
+    convert("recbole", source, tmp_path / "out", images=pictures)
+    assert [path.stem for path in (tmp_path / "out" / "images").iterdir()] == [image_stem("a b")]
+    assert load(tmp_path / "out").items["a b"].image is not None
+
+
+def test_a_conversion_is_told_again_from_its_record(source, tmp_path):
+    movielens(source)
+    counts = convert("movielens", source, tmp_path / "out", min_events=1, rating_threshold=4)
+    record = json.loads((tmp_path / "out" / "conversion.json").read_text())
+    assert str(Conversion.of(record["made"], folder=tmp_path / "out")) == str(counts)

@@ -1,0 +1,102 @@
+"""How published files are read: literals of Python without their dangers, titles, pictures in all their spellings."""
+
+import subprocess
+import sys
+
+import pytest
+
+from srec.data.published import id_and_title, json_lines, picture_url
+
+HOSTILE = {
+    "a call": "{'asin': __import__('os').getcwd()}",
+    "a name": "{'asin': open}",
+    "a sum": "{'price': 1" + "+1" * 1000 + "}",
+    "a sum with blanks": "{'price': 1" + " - 1" * 200_000 + "}",
+    "signs": "{'price': " + "-" * 200_000 + "1}",
+    "a comprehension": "{'asin': [x for x in 'ab']}",
+    "a format string": "{'asin': f'{1}'}",
+    "too many brackets": "{'asin': " + "[" * 5000 + "]" * 5000 + "}",
+    "braces of JSON": '{"asin": ' + "[" * 200_000 + "]" * 200_000 + "}",
+    "a number without end": "{'price': " + "9" * 100_000 + "}",
+    "an attribute": "{'asin': ''.join(['a'])}",
+    "an open string": "{'asin': 'B01}",
+    "a set of lists": "{['a'], ['b']}",
+    "no object": "['asin']",
+    "more than a mebibyte": "{'asin': '" + "x" * 2**20 + "'}",
+}
+
+
+@pytest.mark.parametrize("line", HOSTILE.values(), ids=HOSTILE)
+def test_what_is_no_plain_literal_is_no_row(line, tmp_path):
+    """In a process of its own: what some of these did to Python's parser was to end the process."""
+    (tmp_path / "meta.json").write_text(line + "\n{'asin': 'B02'}\n")
+    code = "import sys; from pathlib import Path; from srec.data.published import json_lines"
+    code += "; print([row for row in json_lines(Path(sys.argv[1]))])"
+    child = [sys.executable, "-c", code, str(tmp_path / "meta.json")]
+    done = subprocess.run(child, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "['line is no object', {'asin': 'B02'}]\n", done.stderr
+
+
+def test_literals_of_2014_are_read_whole(tmp_path):
+    line = (
+        r"""{'asin': 'B01', 'title': "Kid's \"Tutu\" \u00e9", 'price': -3.17e1, 'imUrl': None, 'ok': True, """
+        r"""'related': {'also_bought': ['B02', 'B03']}, 'salesRank': {}, 'categories': [['A, B', 'C: {D}'], ()]}"""
+    )
+    (tmp_path / "meta.json").write_text(line + "\n")
+    assert list(json_lines(tmp_path / "meta.json")) == [
+        {
+            "asin": "B01",
+            "title": 'Kid\'s "Tutu" é',
+            "price": -31.7,
+            "imUrl": None,
+            "ok": True,
+            "related": {"also_bought": ["B02", "B03"]},
+            "salesRank": {},
+            "categories": [["A, B", "C: {D}"], ()],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "title"),
+    [
+        ("So, what now?", "So, what now?"),
+        ('"Say ""hi"", twice"', 'Say "hi", twice'),
+        ('"Unclosed, as in MicroLens-1M', '"Unclosed, as in MicroLens-1M'),
+        ('"', '"'),
+        ("y" * 200_000, "y" * 200_000),
+    ],
+)
+def test_titles_of_microlens_keep_their_commas_and_stray_quotation_marks(written, title, tmp_path):
+    (tmp_path / "titles.csv").write_text(f"7,{written}\n")
+    assert list(id_and_title(tmp_path / "titles.csv")) == [{"item": "7", "title": title}]
+
+
+MAIN = {"variant": "MAIN", "thumb": "t", "large": "l", "hi_res": "h"}
+BACK = {"variant": "PT01", "thumb": "t1", "large": "l1", "hi_res": None}
+
+
+@pytest.mark.parametrize(
+    ("cell", "url"),
+    [
+        ("http://x/y.jpg ", "http://x/y.jpg"),
+        (["", "http://x/1.jpg", "http://x/2.jpg"], "http://x/1.jpg"),
+        ([BACK, MAIN], "l"),
+        ([{**MAIN, "large": None}], "h"),
+        ({"variant": ["PT01", "MAIN"], "large": ["l1", None], "hi_res": [None, "h"], "thumb": ["t1", "t"]}, "h"),
+        ({"variant": [], "large": [], "hi_res": [], "thumb": []}, ""),
+        ({"large": "l"}, ""),
+        ([], ""),
+        (None, ""),
+        (7, ""),
+        ([[["x"]]], ""),
+    ],
+)
+def test_the_main_picture_is_found_in_every_spelling(cell, url):
+    assert picture_url({"images": cell}, ["images"]) == url
+
+
+def test_the_better_of_two_columns_wins_if_it_has_a_picture():
+    names = ["imageURLHighRes", "imageURL"]
+    assert picture_url({"imageURL": ["small"], "imageURLHighRes": ["large"]}, names) == "large"
+    assert picture_url({"imageURL": ["small"], "imageURLHighRes": []}, names) == "small"

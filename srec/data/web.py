@@ -157,21 +157,35 @@ class Client:
         scheme, host, port, path = _parts(url, self._manners)
         if self._stop.wait(self._hosts.turn(host)):
             raise _Failed("stopped", lasting=False)
-        connection, answer = self._connection(scheme, host, port), None
+        connection = self._connection(scheme, host, port)
         try:
-            with _cut_off(connection, self._manners.whole_s):
-                connection.request("GET", path, headers=HEADERS)
-                answer = connection.getresponse()
-                return self._read(answer)
+            if connection.sock is not None:
+                with suppress(ConnectionError):  # kept open here for too long, and closed by the host meanwhile
+                    return self._answer(connection, path)
+            return self._answer(connection, path)
         except ssl.SSLCertVerificationError:
             raise _Failed("the certificate is not valid") from None
         except TimeoutError:
             raise _Failed("no answer in time", lasting=False) from None
         except (OSError, http.client.HTTPException):
             raise _Failed("the connection failed", lasting=False) from None
+
+    def _answer(self, connection: http.client.HTTPConnection, path: str) -> bytes | str:
+        """What the host answers; the connection is closed if anything of the answer may be left in it."""
+        keep = False
+        try:
+            with _cut_off(connection, self._manners.whole_s):
+                connection.request("GET", path, headers=HEADERS)
+                answer = connection.getresponse()
+                if answer.status != http.client.OK and answer.length is not None and answer.length <= CHUNK_BYTES:
+                    answer.read()
+                keep = answer.isclosed()
+                got = self._read(answer)
+                keep = answer.isclosed()
+                return got
         finally:
-            if answer is None or not answer.isclosed():  # what is left of the answer would be taken for the next one
-                self._open.pop((scheme, host, port), connection).close()
+            if not keep:
+                connection.close()
 
     def _connection(self, scheme: str, host: str, port: int) -> http.client.HTTPConnection:
         key = (scheme, host, port)
@@ -185,8 +199,6 @@ class Client:
         return self._open[key]
 
     def _read(self, answer: http.client.HTTPResponse) -> bytes | str:
-        if answer.status != http.client.OK and answer.length is not None and answer.length <= CHUNK_BYTES:
-            answer.read()  # so that the connection can be kept
         if answer.status in REDIRECTS:
             return answer.headers.get("Location") or ""
         if answer.status in PASSING:
@@ -211,7 +223,7 @@ class Client:
             if len(body) > most:
                 raise _Failed("too many bytes")
         if answer.length:
-            raise _Failed("the answer breaks off", lasting=False)
+            raise http.client.IncompleteRead(b"", answer.length)
         return bytes(body)
 
 

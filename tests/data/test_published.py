@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 
-from srec.data.published import id_and_title, json_lines, picture_url
+from srec.data.published import LITERAL, id_and_title, json_lines, picture_url
 
 HOSTILE = {
     "a call": "{'asin': __import__('os').getcwd()}",
@@ -35,6 +36,20 @@ def test_what_is_no_plain_literal_is_no_row(line, tmp_path):
     child = [sys.executable, "-c", code, str(tmp_path / "meta.json")]
     done = subprocess.run(child, capture_output=True, text=True, check=False, timeout=60)
     assert done.stdout == "['line is no object', {'asin': 'B02'}]\n", done.stderr
+
+
+@pytest.mark.parametrize("what", ["a call", "a name", "a sum", "a sum with blanks", "signs", "an attribute"])
+def test_operators_and_names_do_not_even_reach_the_parser(what):
+    assert not LITERAL.fullmatch(HOSTILE[what])
+
+
+@pytest.mark.parametrize(
+    "line", ["{'" + "\\\\a" * 2**19, "{" + "1," * 2**19 + "x", "{" + " " * 2**20 + "x", "{" + "'a'" * 2**18]
+)
+def test_a_long_line_is_looked_at_once(line):
+    began = time.perf_counter()
+    LITERAL.fullmatch(line)
+    assert time.perf_counter() - began < 2  # some 20 ms
 
 
 def test_literals_of_2014_are_read_whole(tmp_path):

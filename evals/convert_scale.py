@@ -30,8 +30,9 @@ import json, resource, sys, time
 from srec.data.convert import convert
 began = time.perf_counter()
 made = convert(sys.argv[1], sys.argv[2], sys.argv[3], min_events=int(sys.argv[4]), progress=False)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-took = {"seconds": time.perf_counter() - began, "peak_mib": peak / 1024}
+used = resource.getrusage(resource.RUSAGE_SELF)
+seconds, cpu_s = time.perf_counter() - began, used.ru_utime + used.ru_stime
+took = {"seconds": seconds, "cpu_s": cpu_s, "peak_mib": used.ru_maxrss / 1024}
 print(json.dumps({**took, "told": str(made), **made.to_object()}))
 """
 PLAIN = "import resource; import srec.data.convert; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
@@ -47,7 +48,8 @@ def main() -> None:
         )
     print(told.pop("told"))
     print(
-        f"\n{told['interactions']:,} interactions, {told['dump_mib']:,.0f} MiB: {told['seconds']:.0f} s, at most "
+        f"\n{told['interactions']:,} interactions, {told['dump_mib']:,.0f} MiB: {told['seconds']:.0f} s, "
+        f"{told['cpu_s']:.0f} s of a processor, at most "
         f"{told['peak_mib']:,.0f} MiB of memory ({told['imports_mib']:,.0f} of them for the imports), "
         f"{told['interactions'] / told['seconds']:,.0f} rows/s"
     )

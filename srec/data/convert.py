@@ -228,6 +228,8 @@ def _value(row: Row, names: Sequence[str]) -> object:
 
 def _text(value: object, *, markup: bool = False) -> str:
     """One line. The parts of a list are separated by `|`, each once; objects and truth values say nothing."""
+    if isinstance(value, str) and not markup and value.isascii():
+        return " ".join(value.split())
     if isinstance(value, list | tuple):
         parts = "|".join(text for part in value if (text := _text(part, markup=markup)))
         return "|".join(dict.fromkeys(parts.split("|")))

@@ -20,6 +20,9 @@ from .learn.distill import distill as distill
 from .learn.optimize import Optimized as Optimized
 from .learn.optimize import optimize as optimize
 from .learn.optimizers import gepa as gepa
+from .learn.provider import tunable as tunable
+from .learn.pupil import StageAdapter as StageAdapter
+from .learn.pupil import for_dspy as for_dspy
 from .learn.train import TrainConfig as TrainConfig
 from .learn.train import train as train
 from .learn.verdicts import verdict_rows as verdict_rows

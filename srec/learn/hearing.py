@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import threading
-from base64 import b64decode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from dspy.utils.callback import BaseCallback
 from pydantic import TypeAdapter
 
 from srec.errors import InputError, StoreError
-from srec.learn.rows import IMAGES_FOLDER, Block, Message
+from srec.learn.rows import Message, without_pixels, write_picture
 from srec.lm.adapters import ScoreAdapter
 from srec.stages.calls import current_work, is_noting, note
 from srec.stages.kept import keep
@@ -30,7 +29,6 @@ from srec.store import Store
 from srec.text import clean
 
 CALL, PICTURE, LOST = "call:", "picture:", "lost:"
-SUFFIX = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 REASON_CHARS = 200
 
 
@@ -106,12 +104,14 @@ class Ear(BaseCallback):
         adapter = dspy.settings.adapter or dspy.ChatAdapter()
         fields = {field: inputs.get(field) for field in signature.input_fields}
         chat = adapter.format_finetune_data(signature, demos, fields, outputs)["messages"]
-        images: list[str] = []
-        messages = tuple(self._message(message, images) for message in chat)
+        messages, pictures = without_pixels(chat)
+        for image, data in pictures:
+            if self._store.get(PICTURE + image) is None:
+                self._store.put(PICTURE + image, data)
         call = Call(
             stage=name,
             messages=messages,
-            images=tuple(images),
+            images=tuple(image for image, _ in pictures),
             item_id=current_work().item_id,
             verdict=isinstance(adapter, ScoreAdapter),
         )
@@ -120,31 +120,6 @@ class Ear(BaseCallback):
         if self._store.get(key) is None:
             self._store.put(key, line)
         return key
-
-    def _message(self, message: Mapping[str, Any], images: list[str]) -> Message:
-        """A message with the places of its pictures; the pictures go to the store, and their names to `images`."""
-        content = message["content"]
-        if isinstance(content, str):
-            return {"role": message["role"], "content": content}
-        blocks: list[Block] = []
-        for block in content:
-            if block["type"] == "text":
-                blocks.append({"type": "text", "text": block["text"]})
-            else:
-                images.append(self._picture(block["image_url"]["url"]))
-                blocks.append({"type": "image"})
-        return {"role": message["role"], "content": blocks}
-
-    def _picture(self, url: str) -> str:
-        """The name of a picture, which is in the store from then on."""
-        head, _, data = url.partition(";base64,")
-        suffix = SUFFIX.get(head.removeprefix("data:"))
-        if suffix is None or not data:
-            raise InputError("a picture is given by its address or in another format; rows need its PNG, JPEG or WebP")
-        name = f"{IMAGES_FOLDER}/{sha256(b64decode(data)).hexdigest()}.{suffix}"
-        if self._store.get(PICTURE + name) is None:
-            self._store.put(PICTURE + name, data)
-        return name
 
 
 @contextmanager
@@ -172,13 +147,8 @@ def in_order(calls: Iterable[Call], *, stages: Sequence[str]) -> list[Call]:
 def write_pictures(names: Iterable[str], store: Store, folder: Path) -> None:
     """Write pictures that were heard of into `folder`, each whole or not at all, unless they are there."""
     for name in names:
-        path = folder / name
-        if path.exists():
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.part")
-        aside.write_bytes(b64decode(store.get(PICTURE + name) or ""))
-        aside.replace(path)
+        if not (folder / name).exists():
+            write_picture(folder, name, store.get(PICTURE + name) or "")
 
 
 def lost(notes: Iterable[str]) -> Counter[str]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from base64 import b64decode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +25,7 @@ from srec.errors import InputError
 ROWS_FILE = "rows.jsonl"
 IMAGES_FOLDER = "images"
 IMAGE_NAME = re.compile(r"images/[0-9a-f]{64}\.(?:png|jpg|webp)")
+SUFFIX = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 LABELS = "labels"
 """The `teacher` of verdict rows that come from real labels."""
 
@@ -166,3 +168,43 @@ def digest_of_rows(rows: Sequence[Row]) -> str:
     for row in rows:
         total.update(line_of(row).encode() + b"\n")
     return total.hexdigest()
+
+
+def without_pixels(chat: Iterable[Mapping[str, Any]]) -> tuple[tuple[Message, ...], list[tuple[str, str]]]:
+    """A chat in OpenAI's form as a row has it, and its pictures in order: the name of each and its bytes in base64.
+
+    Raises:
+        InputError: a picture is not embedded, or in a format that rows do not have.
+    """
+    pictures: list[tuple[str, str]] = []
+    messages: list[Message] = []
+    for message in chat:
+        content = message["content"]
+        if not isinstance(content, str):
+            pictures += [_picture(block["image_url"]["url"]) for block in content if block["type"] != "text"]
+            content = [_without_pixels(block) for block in content]
+        messages.append({"role": message["role"], "content": content})
+    return tuple(messages), pictures
+
+
+def _without_pixels(block: Mapping[str, Any]) -> Block:
+    return {"type": "text", "text": block["text"]} if block["type"] == "text" else {"type": "image"}
+
+
+def _picture(url: str) -> tuple[str, str]:
+    head, _, data = url.partition(";base64,")
+    suffix = SUFFIX.get(head.removeprefix("data:"))
+    if suffix is None or not data:
+        raise InputError("a picture is given by its address or in another format; rows need its PNG, JPEG or WebP")
+    return f"{IMAGES_FOLDER}/{sha256(b64decode(data)).hexdigest()}.{suffix}", data
+
+
+def write_picture(folder: Path, name: str, data: str) -> None:
+    """Write a picture, given in base64, beside rows: whole or not at all, unless it is there."""
+    path = folder / name
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_bytes(b64decode(data))
+    aside.replace(path)

@@ -66,6 +66,11 @@ class Checkpoint:
         """Name and weights in one string, for model names and for keys of results."""
         return f"{self.name}@{self.digest[:12]}"
 
+    @property
+    def sees_images(self) -> bool:
+        """Whether the model takes pictures, from its configuration."""
+        return "vision_config" in json.loads((self.folder / "config.json").read_bytes())
+
 
 def cache_folder() -> Path:
     """`$SREC_CACHE`, else `srec` in the user's cache folder."""

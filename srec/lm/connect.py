@@ -135,9 +135,14 @@ def connect(
         hosted.sees_images = images is not False
         return hosted
     if wanted.kind == "local":
+<<<<<<< HEAD
         engine: Any = _local_engine(wanted, device=device)
         if not wanted.lora:  # what is tuned writes as it learned, here and on a server
             settings.setdefault("frequency_penalty", FREQUENCY_PENALTY)
+=======
+        engine: Any = local_engine(wanted, device=device)
+        settings.setdefault("frequency_penalty", FREQUENCY_PENALTY)
+>>>>>>> 9550dd5 (Let DSPy's BootstrapFinetune train a LoRA on the calls of a program as they were asked)
     else:
         server_key = api_key or os.environ.get("SREC_API_KEY") or "EMPTY"
         served_models(wanted.url, key=server_key, must_have=wanted.model, timeout_s=min(timeout_s, 10.0))
@@ -278,7 +283,13 @@ def _http_json(url: str, *, key: str, timeout_s: float, body: dict[str, Any] | N
         raise ModelError(f"what answers at {url} is not a server with OpenAI's API; check the address") from error
 
 
-def _local_engine(wanted: ModelString, *, device: str | None) -> Any:
+def local_engine(wanted: ModelString, *, device: str | None) -> Any:
+    """The engine of a model in this process, its weights loaded.
+
+    Raises:
+        ModelError: the weights or the LoRA cannot be used.
+        MissingPackage: the extra `local` is not installed.
+    """
     if "torch" not in sys.modules:
         # OpenMP threads that spin while they wait make two threads ten times slower than one on a busy machine.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

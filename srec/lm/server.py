@@ -177,7 +177,7 @@ def start_server(
     names = {alias: served_name(alias, lora) for alias, lora in fitting.items()}
     served = {names[alias]: lora for alias, lora in fitting.items()}
     key = api_key or os.environ.get("SREC_API_KEY") or "EMPTY"
-    server = Server(url="", base=checkpoint.identity, loras=names, sees_images=_sees(checkpoint), _key=key)
+    server = Server(url="", base=checkpoint.identity, loras=names, sees_images=checkpoint.sees_images, _key=key)
     if base_url is not None:
         if python or port or log or max_model_len or max_num_seqs or arguments:
             raise InputError("a server that is running already is taken as it is; leave out what is for a new one")
@@ -229,11 +229,6 @@ def _name_of(base: str | Path) -> str:
     if "#" in base:
         raise InputError(f"base {base!r} names a LoRA; name the base alone, and the LoRA beside it")
     return parse(base).model if base.startswith("local:") else base
-
-
-def _sees(checkpoint: Checkpoint) -> bool:
-    """Whether a model takes pictures, from its configuration."""
-    return "vision_config" in json.loads((checkpoint.folder / "config.json").read_bytes())
 
 
 # A server that is running already

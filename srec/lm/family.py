@@ -102,6 +102,11 @@ class Family:
             held.close()
 
     @property
+    def running(self) -> tuple[str, ...]:
+        """Names of the models that are loaded or served."""
+        return tuple(self._running)
+
+    @property
     def special_tokens(self) -> tuple[str, ...]:
         """The tokens that text from outside must not contain, where they are known."""
         if self._special_tokens is None:

@@ -11,6 +11,7 @@ LINES = {
     "custom_pipeline.py": "The pipeline once more: 0 LM calls, 5 results from the store.",
     "distill_and_serve.py": "In process: toy0000",
     "optimize_prompts.py": "Loaded again: fusion.answer_question, ",
+    "finetune_with_dspy.py": "finetuned local/",
     "rank_one_user.py": "Ranked 5 toys with ",
 }
 TIMEOUT_S = 300

@@ -26,7 +26,7 @@ from srec.errors import InputError, ModelError
 from srec.learn.rows import ROWS_FILE, Row, digest_of_rows, line_of, without_pixels, write_picture, write_rows
 from srec.learn.train import Step, TrainConfig, train
 from srec.lm.connect import FREQUENCY_PENALTY
-from srec.lm.family import Family
+from srec.lm.family import Family, Words
 
 LORA = "lora"
 NAME_DIGITS = 12
@@ -142,7 +142,7 @@ class LoraProvider(Provider):  # DSPy asks for a subclass
             made = train(
                 folder / ROWS_FILE, base=self.family.base, out=folder / LORA, config=config, progress=job.report
             )
-        return self.family.add(made.folder)
+        return self.family.add(made.folder, words={words_of(row) for row in rows})
 
 
 class Finetuning(TrainingJob):  # DSPy asks for a subclass
@@ -212,6 +212,11 @@ def rows_of(train_data: Sequence[Mapping[str, Any]]) -> tuple[list[Row], dict[st
     if not found:
         raise InputError("no call is left to learn from: all cases failed, or the metric let none pass")
     return list(found.values()), pictures
+
+
+def words_of(row: Row) -> Words:
+    """What the prompt of a row has in common with others of its predictor."""
+    return tuple(str(turn["content"]) for turn in row.question if turn["role"] != "user")
 
 
 def _row(data: Mapping[str, Any]) -> tuple[Row, list[tuple[str, str]]]:

@@ -135,14 +135,9 @@ def connect(
         hosted.sees_images = images is not False
         return hosted
     if wanted.kind == "local":
-<<<<<<< HEAD
-        engine: Any = _local_engine(wanted, device=device)
+        engine: Any = local_engine(wanted, device=device)
         if not wanted.lora:  # what is tuned writes as it learned, here and on a server
             settings.setdefault("frequency_penalty", FREQUENCY_PENALTY)
-=======
-        engine: Any = local_engine(wanted, device=device)
-        settings.setdefault("frequency_penalty", FREQUENCY_PENALTY)
->>>>>>> 9550dd5 (Let DSPy's BootstrapFinetune train a LoRA on the calls of a program as they were asked)
     else:
         server_key = api_key or os.environ.get("SREC_API_KEY") or "EMPTY"
         served_models(wanted.url, key=server_key, must_have=wanted.model, timeout_s=min(timeout_s, 10.0))

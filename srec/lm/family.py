@@ -8,7 +8,8 @@ weights, and is the one that `srec.connect` and `srec.serve` give to the same.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ from srec.lm.checkpoint import obtain
 from srec.lm.connect import ModelString, ServerEngine, local_engine, parse
 from srec.lm.lora import obtain_lora
 from srec.lm.server import served_name, start_server
+
+Words = tuple[str, ...]
+"""What prompts of one predictor have in common: the instructions, and the answers of the demos."""
+
+
+class OtherWordsWarning(UserWarning):
+    """A LoRA is asked in other words than those that it was trained on."""
 
 
 class Family:
@@ -50,6 +58,7 @@ class Family:
         self._name, self._device, self._serve = wanted.model, device, dict(serve or {})
         self.model = f"{'vllm' if self.serves else 'local'}/{self.checkpoint.identity}"
         self._loras: dict[str, Path | None] = {self.model: None}
+        self._words: dict[str, frozenset[Words]] = {}
         self._running: dict[str, tuple[Any, ExitStack]] = {}
         self._special_tokens: tuple[str, ...] | None = () if self.serves else None
         self._lock = threading.RLock()
@@ -58,14 +67,20 @@ class Family:
         """The family itself: weights and servers are shared by all copies of an LM."""
         return self
 
-    def add(self, folder: str | Path) -> str:
-        """Take in the LoRA in a folder; returns its model name, as an LM bears it."""
+    def add(self, folder: str | Path, *, words: Collection[Words] = ()) -> str:
+        """Take in the LoRA in a folder; returns its model name, as an LM bears it.
+
+        With the `words` that it was trained on, others are warned of, once (`OtherWordsWarning`): a teacher with
+        prompts of its own leaves a student that is asked what it has not learnt.
+        """
         lora = obtain_lora(folder, base=self.checkpoint)
         if self.serves:
             model = f"vllm/{served_name(self._alias, lora)}"
         else:
             model = f"local/{self.checkpoint.identity}+{lora.identity}"
         self._loras[model] = lora.folder
+        if words:
+            self._words[model] = frozenset(words)
         return model
 
     def model_string(self, model: str) -> str:
@@ -75,6 +90,7 @@ class Family:
 
     def complete(self, request: Request) -> Response:
         """Answer one request by the model that it names."""
+        self._listen(request)
         answered: Response = self._engine(request.model).complete(request)
         return answered
 
@@ -121,6 +137,21 @@ class Family:
     def _alias(self) -> str:
         return f"{self.checkpoint.name}-lora"
 
+    def _listen(self, request: Request) -> None:
+        """Warn of the first prompt whose words a LoRA was not trained on."""
+        known = self._words.get(request.model)
+        if known is None or (words := _words_of(request)) in known:
+            return
+        self._words.pop(request.model, None)
+        begin = words[0].partition("\n")[0]
+        warnings.warn(
+            f"{request.model} is asked in words that it was not trained on, as in {begin!r}: its teacher had other "
+            "prompts, or the prompts have changed since; finetune with a teacher that has the student's prompts, or "
+            "with none",
+            OtherWordsWarning,
+            stacklevel=1,
+        )
+
     def _lora_of(self, model: str) -> Path | None:
         if model not in self._loras:
             raise ModelError(f"{model} is none of {', '.join(self._loras)}; connect to it on its own")
@@ -151,3 +182,12 @@ class Family:
         engine = server.lm().engine
         held.callback(engine.close)
         return engine
+
+
+def _words_of(request: Request) -> Words:
+    system = request.system if isinstance(request.system, str) else _text(request.system or ())
+    return (system, *(_text(message.parts) for message in request.messages if message.role == "assistant"))
+
+
+def _text(parts: Sequence[Any]) -> str:
+    return "".join(getattr(part, "text", "") for part in parts)

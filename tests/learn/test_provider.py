@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+import warnings
 from dataclasses import asdict, replace
 
 import dspy
@@ -18,6 +19,7 @@ from srec.learn.rows import read_rows
 from srec.learn.train import Lora, TrainConfig
 from srec.lm.adapters import ScoreAdapter, picture
 from srec.lm.connect import identity
+from srec.lm.family import OtherWordsWarning
 from srec.stages.signatures import JudgeItem
 from srec.testing import oracle
 
@@ -177,30 +179,52 @@ def test_better_together_optimizes_prompts_and_then_weights(small, training, bri
     lm = srec.tunable(f"local:{small}", out=tmp_path, config=QUICK, device="cpu")
     student, teacher = (srec.for_dspy(brief, lm=one, metric="auc", only_right=True) for one in (lm, oracle(shop)))
     examples = examples_of(training, 3)
-    score = lambda gold, made, trace=None: made.score  # noqa: E731
     optimizer = dspy.BetterTogether(
-        metric=score,
+        metric=lambda gold, made, trace=None: made.score,
         p=dspy.BootstrapFewShot(metric=at_least(0.5), max_bootstrapped_demos=1, max_labeled_demos=0, max_rounds=1),
-        w=dspy.BootstrapFinetune(metric=at_least(0.5), adapter=srec.StageAdapter(), num_threads=8),
+        w=dspy.BootstrapFinetune(adapter=srec.StageAdapter(), num_threads=8),
     )
-    best = optimizer.compile(
-        student,
-        trainset=examples[:2],
-        valset=examples[2:],
-        teacher=teacher,
-        strategy="p -> w",
-        num_threads=1,
-        optimizer_compile_args={"p": {"teacher": teacher}},
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OtherWordsWarning)
+        best = optimizer.compile(
+            student,
+            trainset=examples[:2],
+            valset=examples[2:],
+            strategy="p -> w",
+            num_threads=1,
+            optimizer_compile_args={"p": {"teacher": teacher}},
+        )
     assert not best.flag_compilation_error_occurred
     ways = {entry["strategy"]: entry["program"].program for entry in best.candidate_programs}
     assert set(ways) == {"", "p", "p -> w"}
     assert ways["p"].scoring.judge.lm.model == lm.model
     assert ways["p"].scoring.judge.demos
     assert "+lora@" in ways["p -> w"].scoring.judge.lm.model
-    assert len(list(tmp_path.iterdir())) == 1
+    (folder,) = tmp_path.iterdir()
+    rows = [row for row in read_rows(folder / "rows.jsonl") if row.stage == "scoring.judge"]
+    assert {len(row.messages) for row in rows} == {5}  # with the demo that the first step gave it
     assert not lm.engine.running  # BetterTogether ends what it launched
     assert 0.0 <= ways["p -> w"](examples[2].case).scores[0].value <= 1.0
+
+
+@pytest.mark.model
+def test_a_student_asked_in_other_words_than_its_teacher_was_is_warned_of(small, training, brief, shop, tmp_path):
+    lm = srec.tunable(f"local:{small}", out=tmp_path, config=QUICK, device="cpu")
+    student, teacher = (srec.for_dspy(brief, lm=one) for one in (lm, oracle(shop)))
+    (example,) = examples_of(training, 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OtherWordsWarning)
+        tuned = finetuned(student, [example], teacher=teacher)
+        assert tuned(case=example.case).error == ""
+    describe = tuned.program.profiling.describe
+    describe.demos = [dspy.Example(summaries=["Likes cars."], profile="A driver.", traits=["cars"])]
+    with pytest.warns(OtherWordsWarning, match="is asked in words that it was not trained on, as in 'Describe the"):
+        tuned(case=example.case)
+    own = srec.for_dspy(tuned.program, lm=lm)
+    again = finetuned(own, [example])  # as its own teacher
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", OtherWordsWarning)
+        assert again(case=example.case).error == ""
 
 
 @pytest.mark.model

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from chat_server import serving as chatting
+from canned_server import serving as chatting
 
 from srec.data.convert import convert
 from srec.data.folder import load

@@ -9,11 +9,11 @@ from dataclasses import asdict, replace
 import dspy
 import pytest
 from dspy.clients.utils_finetune import TrainingStatus
-from learn.chats import photo
+from made_rows import photo
+from srec.learn.card import read_card
 
 import srec
 from srec.errors import InputError, ModelError
-from srec.learn.card import read_card
 from srec.learn.provider import Finetuning, configured, rows_of
 from srec.learn.rows import read_rows
 from srec.learn.train import Lora, TrainConfig

@@ -83,7 +83,7 @@ def test_amazon_from_download_to_table_with_pictures_and_a_model(published, reci
     typed = ("amazon-baby", "--work", tmp_path, "--mirror", published.url, "--trust", "127.0.0.1", "--users", 2)
     with chatting() as chat:
         printed = recipe(*typed, "--ranker", "program,popularity", "--model", chat.model)
-        assert chat.calls > 0
+        assert chat.total > 0
     assert "| interactions | kept | 360 |" in printed
     assert "| program |" in printed
     assert "n = 2 cases of 2 users" in printed

@@ -10,7 +10,7 @@ import dspy
 import pytest
 from dspy.clients.utils_finetune import TrainingStatus
 from made_rows import photo
-from srec.learn.card import read_card
+from srec.card import read_card
 
 import srec
 from srec.errors import InputError, ModelError

@@ -10,9 +10,9 @@ import dspy
 import pytest
 from dspy.clients.utils_finetune import TrainingStatus
 from made_rows import photo
-from srec.card import read_card
 
 import srec
+from srec.card import read_card
 from srec.errors import InputError, ModelError
 from srec.learn.provider import Finetuning, configured, rows_of
 from srec.learn.rows import read_rows

@@ -14,10 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from learning import folder, record, toys
+sys.path[0] = str(
+    Path(__file__).parent / "learning"
+)  # not evals/: its datasets/ would pass for the package of that name
+
+import folder  # noqa: E402
+import record  # noqa: E402
+import toys  # noqa: E402
 
 HERE = Path(__file__).parent
 

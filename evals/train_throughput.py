@@ -21,6 +21,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+# Without evals/, whose datasets/ would pass for the package of that name.
+sys.path[:] = [place for place in sys.path if Path(place or ".").resolve() != Path(__file__).parent]
+
 import peft
 import torch
 import transformers

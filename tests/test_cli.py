@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from canned_server import serving
 from typer.testing import CliRunner
 
 import srec
+from evals.canned_server import serving
 from srec.cli import app
 
 SREC = [sys.executable, "-c", "from srec.cli import main; main()"]

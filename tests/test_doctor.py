@@ -3,9 +3,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from canned_server import serving
 from typer.testing import CliRunner
 
+from evals.canned_server import serving
 from srec.cli import app
 from srec.doctor import EXTRAS, NEEDED, examine
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from learning.measured import measured, told_of, with_lm
-from learning.pace import Rows, fitting
+from measured import measured, told_of, with_lm
+from pace import Rows, fitting
 
 import srec
 from srec.data.cases import CaseSet, LeakWarning

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from learning.measured import changed, measured, told_of, with_lm
-from learning.pace import REMINDERS, Rows, fitting
+from measured import changed, measured, told_of, with_lm
+from pace import REMINDERS, Rows, fitting
 
 import srec
 from srec.data import candidate_file

@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from canned_server import serving as chatting
 
+from evals.canned_server import serving as chatting
 from srec.data.convert import convert
 from srec.data.folder import load
 

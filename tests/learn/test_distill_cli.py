@@ -1,9 +1,9 @@
 import json
 
 import pytest
-from canned_server import serving
 from typer.testing import CliRunner
 
+from evals.canned_server import serving
 from srec.cli import app
 from srec.data.toyshop import toyshop
 from srec.learn.rows import read_rows

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from canned_server import serving
 from typer.testing import CliRunner
 
+from evals.canned_server import serving
 from srec.cli import app
 
 SCRIPT = Path(__file__).parents[3] / "evals" / "stages.py"

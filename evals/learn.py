@@ -22,9 +22,9 @@ sys.path[0] = str(
     Path(__file__).parent / "learning"
 )  # not evals/: its datasets/ would pass for the package of that name
 
-import folder  # noqa: E402
-import record  # noqa: E402
-import toys  # noqa: E402
+import folder
+import record
+import toys
 
 HERE = Path(__file__).parent
 

@@ -28,7 +28,7 @@ sys.path[0] = str(
     Path(__file__).parent / "learning"
 )  # not evals/: its datasets/ would pass for the package of that name
 
-from toys import program  # noqa: E402
+from toys import program
 
 
 def main() -> None:

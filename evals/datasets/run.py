@@ -23,12 +23,12 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-import dumps  # noqa: E402 (beside this file)
-import leaderboard  # noqa: E402 (in the folder above)
+import dumps
+import leaderboard
 
-from srec import convert  # noqa: E402
-from srec.data.web import Manners  # noqa: E402
-from srec.errors import SrecError  # noqa: E402
+from srec import convert
+from srec.data.web import Manners
+from srec.errors import SrecError
 
 CONFIG = HERE / "qwen-vl.toml"
 RECIPES = {path.stem: path for path in sorted(HERE.glob("*.toml")) if path != CONFIG}

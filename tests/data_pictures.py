@@ -31,6 +31,13 @@ class PictureServer:
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
 
+    def wait_for(self, requests: int, *, within_s: float = 60.0) -> bool:
+        """Whether so many requests came in time."""
+        until = time.monotonic() + within_s
+        while len(self.asked) < requests and time.monotonic() < until:
+            time.sleep(0.005)
+        return len(self.asked) >= requests
+
     @property
     def paths(self) -> list[str]:
         return [path for path, _ in self.asked]
@@ -88,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif what == "third":  # fails twice
             self._send(503 if times < 3 else 200, picture())
         elif what == "later":
-            self._send(429 if times < 2 else 200, picture(), headers={"Retry-After": "1"})
+            self._send(429 if times < 2 else 200, picture(), headers={"Retry-After": "3"})
         elif what == "to":
             self._send(302, b"", headers={"Location": rest if "://" in rest else f"/{rest}"})
         elif what == "circle":

@@ -340,12 +340,13 @@ def _appearing(folder: Path) -> Iterator[Path]:
     if folder.is_dir() and any(folder.iterdir()):
         holds = "already holds a dataset" if any(folder.glob("items.*")) else "is not empty"
         raise DatasetError(f"{folder} {holds}; name an empty folder")
-    staged = folder.with_name(f".{folder.name}.converting")
+    place = folder.resolve()
+    staged = place.with_name(f".{place.name}.converting")
     try:
         shutil.rmtree(staged, ignore_errors=True)  # of a conversion that was killed
         staged.mkdir(parents=True)
         yield staged
-        staged.replace(folder)
+        staged.replace(place)
     except OSError as error:
         raise DatasetError(
             f"{error.filename or folder} cannot be read or written: {error.strerror}; make room or give the right to"
@@ -357,7 +358,9 @@ def _appearing(folder: Path) -> Iterator[Path]:
 def _write_record(root: Path, asked: Mapping[str, Any], made: Conversion) -> None:
     if made.rating_threshold is not None:
         (root / "dataset.toml").write_text(f"rating_threshold = {float(made.rating_threshold)}\n", encoding="utf-8")
-    record = {"asked": asked, "made": made.to_object()}
+    told = made.to_object()
+    del told["folder"]  # the same bytes wherever it is
+    record = {"asked": asked, "made": told}
     (root / RECORD).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

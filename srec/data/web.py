@@ -21,6 +21,7 @@ from threading import Event, Lock, Timer
 from urllib.parse import quote, urljoin, urlsplit
 
 from srec import __version__
+from srec.errors import InputError
 
 PORTS = {"http": 80, "https": 443}
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -55,6 +56,10 @@ class Manners:
     redirects: int = 3
     most_bytes: int = 20 * 2**20
     trusted: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if min(self.connections, self.attempts, self.patience) < 1:
+            raise InputError("connections, attempts and patience are at least 1; give such numbers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -414,6 +414,17 @@ def test_pictures_of_ids_that_are_no_file_names_are_found_again(source, tmp_path
     assert load(tmp_path / "out").items["a b"].image is not None
 
 
+def test_the_same_dump_makes_the_same_bytes_wherever_they_are(source, tmp_path, monkeypatch):
+    movielens(source)
+    convert("movielens", source, tmp_path / "a", min_events=1)
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path / "b")
+    convert("movielens", source, ".", min_events=1)
+    made = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in "ab"]
+    assert made[0] == made[1]
+    assert made[0].keys() == {"items.csv", "interactions.csv", "conversion.json"}
+
+
 def test_a_conversion_is_told_again_from_its_record(source, tmp_path):
     movielens(source)
     counts = convert("movielens", source, tmp_path / "out", min_events=1, rating_threshold=4)

@@ -6,9 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
-from threading import Event, Timer
+from threading import Event, Thread
 
 import pytest
 from data_pictures import picture, serving
@@ -19,7 +18,7 @@ from srec.data.folder import load
 from srec.data.web import Manners
 from srec.errors import DatasetError, InputError
 
-QUICK = Manners(delay_s=0.0, timeout_s=0.5, whole_s=2.0, attempts=2, backoff_s=0.05, trusted=frozenset({"127.0.0.1"}))
+QUICK = Manners(delay_s=0.0, timeout_s=10.0, whole_s=20.0, attempts=2, backoff_s=0.05, trusted=frozenset({"127.0.0.1"}))
 
 
 @pytest.fixture
@@ -109,8 +108,8 @@ def test_no_more_connections_are_open_than_are_asked_for(server, tmp_path, conne
     convert("amazon-2018", dump(tmp_path / "dump", urls), tmp_path / "out")
     manners = Manners(connections=connections, delay_s=0.0, trusted=frozenset({"127.0.0.1"}))
     assert fetch_images(tmp_path / "out", manners=manners).fetched == 9
-    assert server.most_at_once == connections
-    assert len(server.sockets) == connections
+    assert connections // 2 < server.most_at_once <= connections
+    assert len(server.sockets) <= connections
 
 
 @pytest.mark.parametrize("connections", [1, 3])
@@ -118,7 +117,7 @@ def test_a_stop_leaves_a_folder_that_can_be_used_and_gone_on_with(server, tmp_pa
     urls = {f"i{n}": server.url(f"/slow/{n}") for n in range(40)}
     convert("amazon-2018", dump(tmp_path / "dump", urls), tmp_path / "out")
     stop = Event()
-    Timer(0.6, stop.set).start()
+    Thread(target=lambda: server.wait_for(6) and stop.set()).start()
     manners = Manners(connections=connections, delay_s=0.0, trusted=frozenset({"127.0.0.1"}))
     first = fetch_images(tmp_path / "out", manners=manners, stop=stop)
     assert 0 < first.fetched < 40
@@ -139,8 +138,7 @@ def test_a_killed_download_goes_on(server, tmp_path, sign):
     )
     command = [sys.executable, "-c", code, str(source), str(tmp_path / "out")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while len(server.asked) < 5:
-        time.sleep(0.01)
+    assert server.wait_for(5)
     os.kill(process.pid, sign)
     assert process.wait(timeout=30) != 0
     there = {path.stem for path in (tmp_path / "out" / "images").glob("i*.jpg")}

@@ -115,7 +115,11 @@ def test_a_published_dataset_is_converted(tmp_path):
     result = ask("convert", "movielens", tmp_path / "ml", tmp_path / "data")
     assert result.exit_code == 0, result.output
     assert "1 items" in result.stdout
+    assert "| interactions | kept | 1 |" in result.stdout
     assert len(srec.load(tmp_path / "data").interactions) == 1
+    typed = ("--rating-threshold", 4.5, "--min-events", 1, "--json", "-")
+    told = json.loads(ask("convert", "movielens", tmp_path / "ml", tmp_path / "again", *typed).stdout)
+    assert (told["rows"]["interactions"], told["liked"]) == ({"read": 1, "kept": 1}, 0)
 
 
 def test_the_demo_ranks_and_explains_three_toys(server):
@@ -305,6 +309,8 @@ BAD_OPTIONS = {
     "unknown protocol": (["evaluate", "DATA", "--protocol", "random"], "random"),
     "unknown rule": (["evaluate", "DATA", "--candidates", "uniform:x"], "uniform:x"),
     "unknown kind": (["convert", "netflix", "DATA", "out"], "netflix"),
+    "pictures that are not published": (["convert", "movielens", "DATA", "out", "--download-images"], "with URLs"),
+    "liked by no threshold": (["convert", "movielens", "DATA", "out", "--liked-only"], "threshold"),
     "toy shop of one": (["evaluate", "toyshop:1x1"], "items >= 2"),
     "JSON nowhere": (["evaluate", "DATA", "--ranker", "random", "--json", "DATA/items.csv/out.json"], "cannot write"),
 }

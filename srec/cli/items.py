@@ -37,12 +37,29 @@ def convert(
     folder: Annotated[Path, typer.Argument(help="The dataset folder to write.")],
     *,
     min_events: Annotated[int, typer.Option(min=0, help="Leave out users and items with fewer, again and again.")] = 0,
+    rating_threshold: Annotated[float | None, typer.Option(help="The rating from which an item is liked.")] = None,
+    liked_only: Annotated[bool, typer.Option("--liked-only", help="Leave out what is not liked, first.")] = False,
     images: Annotated[Path | None, typer.Option(help="A folder of pictures named by item id.")] = None,
+    download_images: Annotated[
+        bool, typer.Option("--download-images", help="Fetch the pictures; the same command again goes on.")
+    ] = False,
+    json_to: Json = None,
 ) -> None:
-    """Write a public dataset in its published files as a dataset folder."""
+    """Write a public dataset in its published files as a dataset folder, and say what became of every row."""
     from srec import convert as run
 
-    typer.echo(str(run(kind, source, folder, min_events=min_events, images=images)))
+    made = run(
+        kind,
+        source,
+        folder,
+        min_events=min_events,
+        rating_threshold=rating_threshold,
+        liked_only=liked_only,
+        images=images,
+        download_images=download_images,
+    )
+    show.console(json_to).print(str(made), markup=False, highlight=False, soft_wrap=True)
+    write_object(made.to_object(), json_to)
 
 
 def describe(

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from measured import measured, told_of, with_lm
+from measured import measured, note, told_of, with_lm
 from pace import Rows, fitting
 
 import srec
@@ -94,7 +94,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     pupils = options.pupils or fitting(lesson, base=base, config=CONFIG, minutes=options.budget, folder=out)
     rows, images = lesson(pupils)
     looked, _ = rows_of(_earlier(data, dev, DEV_USERS, options=options), "dev", dev)
-    lora = srec.train(rows, base=f"local:{base}", out=out / f"lora-{pupils}", config=CONFIG, dev=looked, images=images)
+    lora = srec.train(
+        rows, base=f"local:{base}", out=out / f"lora-{pupils}", config=CONFIG, dev=looked, images=images, progress=note
+    )
     tested = _of_users(data, test, options=options)
     systems: dict[str, Any] = {name: name for name in BASELINES}
     systems["base"] = with_lm(chosen, student)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,9 @@ from typing import Any
 import srec
 from srec.data.cases import CaseSet
 from srec.learn.rows import Row
-from srec.learn.train import Lora
+from srec.learn.train import Lora, Step
+
+NOTED = 25  # steps
 
 
 def with_lm(program: srec.MLLMSRec, lm: Any) -> srec.MLLMSRec:
@@ -59,6 +62,13 @@ def measured(
         "unscored": {name: row.unscored for name, row in report.rankers.items()},
         "served": told,
     }
+
+
+def note(step: Step) -> None:
+    """Say where a training is, now and then."""
+    if step.number % NOTED == 0 or step.dev_auc is not None:
+        dev = "" if step.dev_auc is None else f", dev AUC {step.dev_auc:.3f}"
+        logging.info("step %d of %d: loss %.3f%s", step.number, step.of, step.loss, dev)
 
 
 def told_of(rows: Sequence[Row], lora: Lora, *, pupils: int, base: str, options: argparse.Namespace) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measured import changed, measured, told_of, with_lm
+from measured import changed, measured, note, told_of, with_lm
 from pace import REMINDERS, Rows, fitting
 
 import srec
@@ -128,7 +128,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     dev, _ = _distilled(at, at.dev, chosen, out / "dev", keep=None, workers=options.workers)
     verdicts = [row for row in dev if row.label is not None]
     lora = srec.train(
-        rows, base=f"local:{base}", out=out / f"lora-{pupils}", config=CONFIG, dev=verdicts, images=images
+        rows,
+        base=f"local:{base}",
+        out=out / f"lora-{pupils}",
+        config=CONFIG,
+        dev=verdicts,
+        images=images,
+        progress=note,
     )
     taught = with_lm(chosen, srec.connect(f"local:{base}#{lora.folder}"))
     systems = {

@@ -17,6 +17,7 @@ from srec.learn.rows import Row
 from srec.learn.train import Lora, Step
 
 NOTED = 25  # steps
+logger = logging.getLogger("learn")
 
 
 def with_lm(program: srec.MLLMSRec, lm: Any) -> srec.MLLMSRec:
@@ -68,7 +69,7 @@ def note(step: Step) -> None:
     """Say where a training is, now and then."""
     if step.number % NOTED == 0 or step.dev_auc is not None:
         dev = "" if step.dev_auc is None else f", dev AUC {step.dev_auc:.3f}"
-        logging.info("step %d of %d: loss %.3f%s", step.number, step.of, step.loss, dev)
+        logger.info("step %d of %d: loss %.3f%s", step.number, step.of, step.loss, dev)
 
 
 def told_of(rows: Sequence[Row], lora: Lora, *, pupils: int, base: str, options: argparse.Namespace) -> dict[str, Any]:

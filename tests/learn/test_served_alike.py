@@ -7,7 +7,19 @@ from made_rows import as_row, kept, photo
 from srec.lm.adapters import ScoreAdapter, StructuredAdapter, picture, write_answer
 from srec.lm.checkpoint import obtain
 from srec.lm.render import cleaned
-from srec.stages.signatures import AnswerVisualQuestion, DeduceNext, JudgeItem, SummarizePreference
+from srec.stages.signatures import (
+    AnswerTextQuestion,
+    AnswerVisualQuestion,
+    DeduceNext,
+    FuseItem,
+    JudgeItem,
+    JudgeReasonedItem,
+    ProfileUser,
+    ReasonAboutItem,
+    ReasonAboutUser,
+    SummarizePreference,
+    VerifyFact,
+)
 
 torch = pytest.importorskip("torch", reason="the extra `local` is not installed")
 
@@ -40,6 +52,48 @@ STAGES = {
             "events": ["first: a <empty_output> car", "<empty_output>", "later: a duck"],
         },
         {"summary": "Ducks.", "stable": [], "rising": ["ducks"], "fading": ["cars"]},
+    ),
+    "a profile": (
+        ProfileUser,
+        StructuredAdapter(),
+        {"summaries": ["Likes <issue_start> cars.", "Ducks."]},
+        {"profile": "A collector.", "traits": ["tin"]},
+    ),
+    "a reasoning about a user": (
+        ReasonAboutUser,
+        StructuredAdapter(),
+        {name: WHO[name] for name in ("profile", "preference")},
+        {"reasoning": "First tin. Second red. Third a duck."},
+    ),
+    "a reasoning about an item": (
+        ReasonAboutItem,
+        StructuredAdapter(),
+        {"profile": "A collector", "preference": "red", "target_picture": RED, "target_item": "Duck <gh_stars>"},
+        {"reasoning": "It is red."},
+    ),
+    "a score after a reasoning": (
+        JudgeReasonedItem,
+        ScoreAdapter(),
+        {**WHO, "target_picture": RED, "target_item": "Duck"},
+        {"answer": "Yes."},
+    ),
+    "a description": (
+        FuseItem,
+        StructuredAdapter(),
+        {"title": "Duck <filename>", "attributes": ["price: 3"], "seen_in_picture": ["colour: red"]},
+        {"description": "A red duck.", "contradictions": []},
+    ),
+    "a check of a picture": (
+        VerifyFact,
+        ScoreAdapter(),
+        {"picture": RED, "question": "Is the colour of the item red?"},
+        {"answer": "Yes."},
+    ),
+    "an answer about a text": (
+        AnswerTextQuestion,
+        StructuredAdapter(),
+        {"title": "Duck", "attributes": ["price: 3"], "question": "Which material?", "choices": "tin, wood"},
+        {"answer": "tin"},
     ),
     "an answer about a picture": (
         AnswerVisualQuestion,

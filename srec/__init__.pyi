@@ -10,9 +10,12 @@ from .data.toyshop import ToyShop as ToyShop
 from .data.toyshop import toyshop as toyshop
 from .errors import LeakageError as LeakageError
 from .errors import SrecError as SrecError
+from .evaluation.blend import Blend as Blend
 from .evaluation.questions import toy_questions as toy_questions
 from .evaluation.report import Report as Report
 from .evaluation.run import evaluate as evaluate
+from .evaluation.seeds import SeedReport as SeedReport
+from .evaluation.seeds import evaluate_seeds as evaluate_seeds
 from .explanation import Explanation as Explanation
 from .explanation import explain as explain
 from .learn.distill import DistillReport as DistillReport

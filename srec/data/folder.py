@@ -32,7 +32,8 @@ def load(folder: Path | str, *, strict: bool = False, limits: Limits = DEFAULT) 
 
     A row that cannot be used is left out and stands in `Dataset.report` with its line and the reason. An item whose
     image is missing or broken is kept without it, an item without a title with an empty one; both are counted. With
-    `strict`, the first rejected row or image raises instead. DatasetError if a whole file cannot be used.
+    `strict`, the first rejected row or image raises instead. DatasetError if a whole file cannot be used, and if there
+    are not as many users, items or interactions as `dataset.toml` says under `[expected]`.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -59,6 +60,7 @@ def load(folder: Path | str, *, strict: bool = False, limits: Limits = DEFAULT) 
         item_ids=items.ids,
         report=report,
     )
+    settings.expected.check(users=len(interactions.user_ids), items=len(items), interactions=len(interactions))
     return Dataset(
         name=settings.name or root.resolve().name,
         items=items,

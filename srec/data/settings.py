@@ -31,6 +31,26 @@ class Columns(BaseModel):
         return column if column in table.columns else None
 
 
+class Expected(BaseModel):
+    """What a dataset must have, counted as `srec.data.statistics` counts it; None for what is not said."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    users: int | None = None
+    items: int | None = None
+    interactions: int | None = None
+
+    def check(self, *, users: int, items: int, interactions: int) -> None:
+        """Raise DatasetError where the counts are others: rows are missing, or it is another version of the data."""
+        for name, found in (("users", users), ("items", items), ("interactions", interactions)):
+            wanted: int | None = getattr(self, name)
+            if wanted is not None and wanted != found:
+                raise DatasetError(
+                    f"dataset.toml expects {wanted:,} {name}, {found:,} can be used; look for rows that were rejected, "
+                    "or correct [expected]"
+                )
+
+
 class Settings(BaseModel):
     """The folder's `dataset.toml`, which may be left out."""
 
@@ -39,6 +59,7 @@ class Settings(BaseModel):
     name: str = ""
     rating_threshold: float | None = Field(default=None, allow_inf_nan=False)
     columns: Columns = Columns()
+    expected: Expected = Expected()
 
     @classmethod
     def read(cls, path: Path) -> Settings:
@@ -54,4 +75,5 @@ class Settings(BaseModel):
 
 
 def _known() -> str:
-    return f"name, rating_threshold, and under [columns] {', '.join(Columns.model_fields)}"
+    columns, expected = ", ".join(Columns.model_fields), ", ".join(Expected.model_fields)
+    return f"name, rating_threshold, under [columns] {columns}, and under [expected] {expected}"

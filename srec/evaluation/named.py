@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from srec.errors import InputError
@@ -26,13 +27,31 @@ NAMES = (
 )
 
 
-def named(given: Rankers, *, cases: CaseSet) -> dict[str, Ranker | Baseline]:
-    """Each ranker by its name in the report; a plain list names them by what they are, a run file by its tag."""
+def check_name(name: str) -> None:
+    """Raise InputError for what names no ranker, before anything is loaded."""
+    for part in name.removeprefix(BLEND).split("+") if name.startswith(BLEND) else [name]:
+        if part not in (*BASELINES, "program") and not part.startswith(RUN):
+            raise InputError(f"ranker {part!r} is not known; give {NAMES}")
+
+
+def means_program(name: str) -> bool:
+    """Whether a name is `program`, or a blend with it."""
+    return "program" in name.removeprefix(BLEND).split("+")
+
+
+def named(
+    given: Rankers, *, cases: CaseSet, program: MLLMSRec | None = None, users: int | None = None
+) -> dict[str, Ranker | Baseline]:
+    """Each ranker by its name in the report; a plain list names them by what they are, a run file by its tag.
+
+    `program` and `users` are those of `resolved`.
+    """
+    resolve = partial(resolved, cases=cases, program=program, users=users)
     if isinstance(given, Mapping):
-        found = {name: resolved(entry, cases=cases)[1] for name, entry in given.items()}
+        found = {name: resolve(entry)[1] for name, entry in given.items()}
     else:
         entries = [given] if isinstance(given, (str, Baseline)) or callable(given) else list(given)
-        pairs = [resolved(entry, cases=cases) for entry in entries]
+        pairs = [resolve(entry) for entry in entries]
         found = dict(pairs)
         if len(found) < len(pairs):
             twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)

@@ -23,6 +23,7 @@ from srec.evaluation.slices import Slices, Slicing, named_slicings, sliced
 from srec.evaluation.tables import cell, head, number, plain, table
 
 if TYPE_CHECKING:
+    from srec.data.statistics import Statistics
     from srec.evaluation.facts import CaseFacts
     from srec.evaluation.metrics import Interval
     from srec.evaluation.ranked import Ranked
@@ -71,8 +72,8 @@ class Report:
 
     `chance` is what a random ranking of the same candidates gets on average. `tied` counts cases whose target shares
     its second with another event, `skipped` users without a case, `intake` what was read of the dataset. `retrieved` is
-    the share of targets that a retriever found, its recall, where one chose the candidates. `cases` tells what is known
-    of each case; `rankers[name].cases` has its ranks, scores and candidates.
+    the share of targets that a retriever found, its recall, where one chose the candidates. `statistics` counts the
+    dataset anew. `cases` tells what is known of each case; `rankers[name].cases` has its ranks, scores and candidates.
     Prints as text, also at the prompt; a rich console shows the same tables in its own width.
     """
 
@@ -93,6 +94,7 @@ class Report:
     intake: Mapping[str, int]
     seconds: float
     retrieved: Interval | None = None
+    statistics: Statistics | None = None
     cases: tuple[CaseFacts, ...] = ()
 
     @property
@@ -243,6 +245,8 @@ def _notes(report: Report) -> Iterator[str]:
     )
     yield from _notes_on_protocol(report)
     yield from _notes_on_rankers(report.rankers)
+    if report.statistics is not None:
+        yield f"Dataset: {report.statistics}."
     if report.skipped:
         each = ", once for each cut-off" if report.protocol == "global-time" else ""
         yield f"Users without a case{each}: {_listed(report.skipped)}."

@@ -16,6 +16,7 @@ import dspy
 
 from srec import bulk
 from srec.data.candidates import popularity_weights
+from srec.data.statistics import Statistics
 from srec.errors import InputError
 from srec.evaluation.facts import facts_of
 from srec.evaluation.fitting import concurrent, fitted, programs
@@ -100,6 +101,7 @@ def evaluate(
         intake=_intake(cases.data),
         seconds=time.perf_counter() - started,
         retrieved=tally.found(seed=seed) if cases.candidates.startswith("retriever:") else None,
+        statistics=Statistics.of(cases.data.interactions),
         cases=tuple(facts_of(cases)),
     )
 

@@ -77,7 +77,8 @@ class Statistics:
     def __str__(self) -> str:
         parts = [
             f"{self.users:,} users, {self.items:,} items ({self.items_with_events:,} with events)",
-            f"{self.interactions:,} interactions from {_day(self.first)} to {_day(self.last)}, density {self.density:.3%}",
+            f"{self.interactions:,} interactions from {_day(self.first)} to {_day(self.last)}",
+            f"density {self.density:.3%}",
             f"{self.mean_per_user:.1f} events a user (median {self.median_per_user:g}, most {self.longest:,})",
             f"{self.mean_per_item:.1f} events an item",
             f"{self.tied:.1%} tied in time",

@@ -112,7 +112,6 @@ class Blend:
             train.item_ids,
             open_item=lambda position: OpenedItem(item=items[train.item_ids[position]]),
             report=IntakeReport(),
-            cache_bytes=0,
         )
         data = Dataset(name="validation", items=catalogue, interactions=train)
         with warnings.catch_warnings():
@@ -125,14 +124,15 @@ class Blend:
         """Standard scores and targets of each validation case that has a target among its candidates."""
         for fold in validation.folds:
             said: list[list[Sequence[Score]]] = []
+            held = list(validation.of(fold))  # for all rankers; `users` bounds them
             for name, ranker in self.rankers.items():
                 rank = fitted(ranker, fold.train, items=validation.items, seed=seed)
                 workers = WORKERS if concurrent(ranker) else 1
                 label = f"validate {name}"
-                outcomes = bulk.run(rank, validation.of(fold), workers=workers, label=label, total=len(fold))
+                outcomes = bulk.run(rank, held, workers=workers, label=label, total=len(fold))
                 with closing(outcomes):
                     said.append([outcome.value or _unscored(outcome.input) for outcome in outcomes])
-            for case, *scores in zip(validation.of(fold), *said, strict=True):
+            for case, *scores in zip(held, *said, strict=True):
                 wanted = np.array([item.item_id in case.target_ids for item in case.candidates])
                 yield standard(scores), wanted
 

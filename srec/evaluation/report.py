@@ -158,6 +158,8 @@ class Report:
     def calibration(self) -> Group:
         """Reliability bins of every ranker that is no baseline and whose scores all lie in [0, 1]."""
         rows = {name: row.calibration for name, row in self.rankers.items() if row.calibration}
+        if not rows:
+            return Group(Text("No ranker here gives probabilities, so there is no calibration."))
         return Group(*(calibrated.shown(name, row) for name, row in rows.items()))
 
     def to_dict(self, *, per_case: bool = True) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def evaluate_seeds(
 ) -> SeedReport:
     """`evaluate` once for each seed, on the cases that `make_cases` makes of it; `options` are those of `evaluate`.
 
-    With a `runs_folder`, the runs of each seed lie in a folder `seed-N` of their own.
+    With a `runs_folder`, the runs of each of several seeds lie in a folder `seed-N` of their own.
 
     >>> evaluate_seeds(lambda seed: cases(data, seed=seed), ["markov"], seeds=range(3))  # doctest: +SKIP
     """
@@ -100,7 +100,7 @@ def evaluate_seeds(
     runs_folder = options.pop("runs_folder", None)
     reports = {}
     for seed in wanted:
-        runs = None if runs_folder is None else f"{runs_folder}/seed-{seed}"
+        runs = runs_folder if runs_folder is None or len(wanted) == 1 else f"{runs_folder}/seed-{seed}"
         reports[seed] = evaluate(make_cases(seed), rankers, seed=seed, runs_folder=runs, **options)
     return SeedReport(reports=reports)
 

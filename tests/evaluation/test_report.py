@@ -4,10 +4,13 @@ import io
 import json
 import math
 
+import pytest
 from rich.console import Console
 
+from srec.errors import InputError
 from srec.evaluation.metrics import Interval
 from srec.evaluation.report import RankerReport, Report
+from srec.evaluation.tables import plain
 
 
 def row(value=0.25, **changes):
@@ -86,6 +89,16 @@ def test_what_is_no_number_is_a_dash_in_text_and_null_in_json():
     assert "[- -]" in str(shown)
     auc = json.loads(shown.to_json())["rankers"]["mine"]["metrics"]["auc"]
     assert auc == {"value": None, "low": None, "high": None, "n": 0}
+
+
+def test_without_probabilities_there_is_no_calibration_to_show():
+    assert "No ranker here gives probabilities" in plain(report().calibration)
+
+
+def test_without_its_cases_a_report_still_prints_and_is_json():
+    assert json.loads(report().to_json())["comparisons"] == []
+    with pytest.raises(InputError, match="made without its cases"):
+        report().compare("mine", "mine")
 
 
 def test_the_table_cuts_at_the_last_rank_where_ten_was_not_measured():

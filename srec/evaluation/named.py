@@ -51,7 +51,7 @@ def named(
         found = {name: resolve(entry)[1] for name, entry in given.items()}
     else:
         entries = [given] if isinstance(given, (str, Baseline)) or callable(given) else list(given)
-        pairs = [resolve(entry) for entry in entries]
+        pairs = _apart([(entry, *resolve(entry)) for entry in entries])
         found = dict(pairs)
         if len(found) < len(pairs):
             twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
@@ -59,6 +59,15 @@ def named(
     if not found:
         raise InputError(f"no ranker is given; give {NAMES}")
     return found
+
+
+def _apart(found: Sequence[tuple[Entry, str, Ranker | Baseline]]) -> list[tuple[str, Ranker | Baseline]]:
+    """Names and rankers; a run file whose tag is taken goes by its path."""
+    counts = Counter(name for _, name, _ in found)
+    return [
+        (entry if counts[name] > 1 and isinstance(entry, str) and entry.startswith(RUN) else name, ranker)
+        for entry, name, ranker in found
+    ]
 
 
 def resolved(

@@ -210,6 +210,16 @@ def test_run_files_enter_the_table_again_with_the_same_metrics(tmp_path):
     assert same(again) == same(first)
 
 
+def test_a_run_file_whose_tag_is_taken_goes_by_its_path(tmp_path):
+    case_set = asked()
+    evaluate(case_set, "popularity", runs_folder=tmp_path)
+    entry = f"run:{tmp_path / 'popularity.run'}"
+    assert list(evaluate(case_set, [entry]).rankers) == ["popularity"]
+    report = evaluate(case_set, ["popularity", entry])
+    assert list(report.rankers) == ["popularity", entry]
+    assert report.compare("popularity", entry).p == 1.0
+
+
 def test_ir_measures_says_the_same_of_the_files_written(tmp_path):
     report = evaluate(asked(candidates="full"), ["random"], runs_folder=tmp_path)
     qrels = list(ir_measures.read_trec_qrels(str(tmp_path / "qrels.txt")))

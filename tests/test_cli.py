@@ -200,7 +200,45 @@ def test_an_evaluation_writes_its_report_runs_and_candidates(shop, server):
     )
     rankers = json.loads(again.stdout)["rankers"]
     assert rankers["program"]["lm_calls"] == 0
-    assert rankers["run:runs/popularity.run"]["metrics"]["auc"] == report["rankers"]["popularity"]["metrics"]["auc"]
+    assert rankers["popularity"]["metrics"]["auc"] == report["rankers"]["popularity"]["metrics"]["auc"]
+
+
+def test_an_evaluation_shows_what_it_is_asked_for(shop):
+    result = ask("evaluate", shop, "--ranker", "popularity,item-knn,blend:popularity+item-knn", "--compare", "auc",
+                 "--candidates", "retriever:item-knn+content-knn:5", "--slices", "item,history", "--beyond",
+                 "--calibration", "--json", "out.json", "--per-case")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    for words in (
+        "Paired differences of AUC",
+        "coverage",
+        "no calibration",
+        "weights fitted",
+        "It found",
+        "Dataset: 4 ",
+    ):
+        assert words in result.stdout
+    report = json.loads(Path("out.json").read_text())
+    assert len(report["cases"]) == len(report["rankers"]["item-knn"]["cases"]) == report["n"]
+    assert report["retrieved"]["n"] == report["n"]
+
+
+def test_without_per_case_the_json_is_short(shop):
+    result = ask("evaluate", shop, "--ranker", "random", "--candidates", "uniform:5", "--json", "-")
+    assert "cases" not in json.loads(result.stdout)["rankers"]["random"]
+
+
+def test_several_seeds_end_in_one_table(shop):
+    result = ask("evaluate", shop, "--ranker", "random", "--candidates", "uniform:5", "--seeds", 2, "--seed", 4,
+                 "--json", "out.json")  # fmt: skip
+    assert "standard deviation over the seeds 4, 5" in result.stdout
+    assert json.loads(Path("out.json").read_text())["seeds"] == [4, 5]
+
+
+def test_cut_offs_are_seconds(folder):
+    args = ["evaluate", folder, "--ranker", "random", "--protocol", "global-time", "--cutoffs"]
+    assert ask(*args, "150").exit_code == 0
+    assert "no whole Unix seconds" in ask(*args, "yesterday").output
+    assert "cut-off 9 has no event before it" in " ".join(ask(*args, "9").output.split())
 
 
 def test_the_generated_world_is_a_dataset_too():
@@ -303,6 +341,10 @@ BAD_OPTIONS = {
     "unknown view": (["rank", "DATA", "--user", "ann", "--view", "smell"], "view='smell'"),
     "step above window": (["profile", "DATA", "--user", "ann", "--step", "20"], "step <= window"),
     "unknown ranker": (["evaluate", "DATA", "--ranker", "oracle"], "oracle"),
+    "unknown ranker of a blend": (["evaluate", "DATA", "--ranker", "blend:random+oracle"], "oracle"),
+    "unknown slicing": (["evaluate", "DATA", "--ranker", "random", "--slices", "mood"], "mood"),
+    "unknown retriever": (["evaluate", "DATA", "--ranker", "random", "--candidates", "retriever:knn:5"], "'knn'"),
+    "unknown metric": (["evaluate", "DATA", "--ranker", "random", "--compare", "fame"], "fame"),
     "no ranker": (["evaluate", "DATA", "--ranker", ","], "no ranker"),
     "no run file": (["evaluate", "DATA", "--ranker", "run:nosuch"], "nosuch"),
     "unknown task": (["evaluate", "DATA", "--task", "love"], "love"),

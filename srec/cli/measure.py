@@ -12,7 +12,6 @@ from srec.cli import named
 from srec.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_RANKERS,
-    Candidates,
     Data,
     Json,
     Model,
@@ -30,12 +29,15 @@ from srec.cli.options import (
     WindowSize,
     Workers,
 )
-from srec.cli.outcome import end, print_report, tell_rejected, unscored
+from srec.cli.outcome import end, print_report, tell_rejected, unscored, write_object
 from srec.errors import InputError
 from srec.exits import notice
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from srec.data.cases import CaseSet
+    from srec.evaluation.report import Report
     from srec.recommender import MLLMSRec
 
 
@@ -43,14 +45,32 @@ def evaluate(
     data: Data,
     *,
     ranker: Annotated[
-        str, typer.Option(help=f"program, {DEFAULT_RANKERS.replace(',', ', ')}, run:FILE; several by commas.")
+        str,
+        typer.Option(
+            help=f"program, {DEFAULT_RANKERS.replace(',', ', ')}, run:FILE, blend:NAME+NAME; several by commas."
+        ),
     ] = DEFAULT_RANKERS,
     model: Model = DEFAULT_MODEL,
     task: Task = "next",
     protocol: Protocol = "leave-last-out",
-    candidates: Candidates = "full",
+    cutoffs: Annotated[str | None, typer.Option(help="Of global-time: Unix seconds, by commas.")] = None,
+    candidates: Annotated[
+        str, typer.Option(help="full, uniform:20, popularity:99, retriever:item-knn:200, or a file:PATH.")
+    ] = "full",
     users: Users = None,
     seed: Seed = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Once for each of so many seeds, from --seed on.")] = 1,
+    compare: Annotated[
+        str | None, typer.Option(metavar="METRIC", help="Test every pair of rankers: ndcg@10, recall@10, mrr@10, auc.")
+    ] = None,
+    slices: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Metrics on parts: item,history,image,tie,gap, or all.")
+    ] = None,
+    beyond: Annotated[bool, typer.Option("--beyond", help="Coverage, Gini, popularity of what comes first.")] = False,
+    calibration: Annotated[
+        bool, typer.Option("--calibration", help="Hold yes-probabilities against what came true.")
+    ] = False,
+    blend_users: Annotated[int, typer.Option(min=1, help="Validation cases of a blend, at most.")] = 200,
     recent: Recent = 20,
     window: WindowSize = 10,
     step: Step = 5,
@@ -61,19 +81,21 @@ def evaluate(
     workers: Workers = 16,
     json_to: Json = None,
     runs: Annotated[Path | None, typer.Option(help="Write the rankings here, in TREC's format.")] = None,
+    per_case: Annotated[bool, typer.Option("--per-case", help="With --json, the ranking of each case too.")] = False,
     write_candidates: Annotated[Path | None, typer.Option(help="Write the candidates, for file:PATH.")] = None,
     strict: Strict = False,
     stages: Annotated[bool, typer.Option("--stages", help="Hold each stage against a toy shop's truth.")] = False,
 ) -> None:
     """Measure rankers on the same cases: a table with intervals, and what it cost."""
-    from srec import cases
-    from srec import evaluate as run
-    from srec.evaluation.rankers import BASELINES
+    from srec import cases, evaluate_seeds
+    from srec.evaluation.named import check_name, means_program
+    from srec.evaluation.named import named as rankers
+    from srec.evaluation.slices import named_slicings
 
-    out, names = show.console(json_to), named.several(ranker) or []
+    console, names = show.console(json_to), named.several(ranker) or []
     for name in names:
-        if name not in (*BASELINES, "program") and not name.startswith("run:"):
-            raise InputError(f"ranker {name!r} is not known; give program, {', '.join(BASELINES)} or run:FILE")
+        check_name(name)
+    by = None if slices in (None, "all") else list(named_slicings(named.several(slices)))
     program = named.program(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
     )
@@ -81,20 +103,57 @@ def evaluate(
         _evaluate_stages(data, program, model=model, users=users, store=store, workers=workers, json_to=json_to)
         return
     source = named.dataset(data, strict=strict)
-    chosen = cases(source, task=task, protocol=protocol, candidates=candidates, users=users, seed=seed)
-    if program_name is not None:
-        program = named.saved(program, program_name, source)
-        chosen = _unlearned(chosen, program_name)
+    program = named.saved(program, program_name, source)
+
+    def make(seed: int) -> CaseSet:
+        asked: dict[str, Any] = {"task": task, "protocol": protocol, "candidates": candidates, "users": users}
+        chosen = cases(source, seed=seed, cutoffs=_seconds(cutoffs), **asked)
+        return chosen if program_name is None else _unlearned(chosen, program_name)
+
+    first = make(seed)
     if write_candidates is not None:
-        chosen.write(write_candidates)
-    lm = named.lm(model, out, connections=workers) if "program" in names else None
-    kept_in = named.store(store, source) if "program" in names else None
-    entries: dict[str, Any] = {name: program if name == "program" else name for name in names}
-    report = run(chosen, entries, seed=seed, workers=workers, lm=lm, store=kept_in, runs_folder=runs)
+        first.write(write_candidates)
+    asks = any(map(means_program, names))
+    found = evaluate_seeds(
+        lambda one: first if one == seed else make(one),
+        rankers(names, cases=first, program=program, users=blend_users),
+        seeds=range(seed, seed + seeds),
+        workers=workers,
+        lm=named.lm(model, console, connections=workers) if asks else None,
+        store=named.store(store, source) if asks else None,
+        runs_folder=runs,
+    )
     tell_rejected(source)
-    print_report(report, out)
-    show.write_json(report.to_json(), json_to)
-    end(unscored(report), "the program left candidates without a score; the table's notes say why")
+    for one in found.reports.values():
+        for part in _parts(one, compare=compare, sliced=slices is not None, by=by):
+            print_report(part, console)
+        for part in [one.beyond] * beyond + [one.calibration] * calibration:
+            print_report(part, console)
+    if seeds > 1:
+        print_report(found.table, console)
+    only = next(iter(found.reports.values()))
+    write_object(found.to_dict(per_case=False) if seeds > 1 else only.to_dict(per_case=per_case), json_to)
+    left_out = sum(map(unscored, found.reports.values()))
+    end(left_out, "the program left candidates without a score; the table's notes say why")
+
+
+def _parts(report: Report, *, compare: str | None, sliced: bool, by: list[str] | None) -> Iterator[Any]:
+    """The report, and what is asked for of its cases."""
+    yield report
+    if compare is not None:
+        yield report.comparisons(compare)
+    if sliced:
+        yield report.slices(by, metric=compare)
+
+
+def _seconds(listed: str | None) -> list[int] | None:
+    """The cut-offs of an argument."""
+    if listed is None:
+        return None
+    try:
+        return [int(part) for part in named.several(listed) or []]
+    except ValueError:
+        raise InputError(f"cut-offs {listed!r} are no whole Unix seconds; give them separated by commas") from None
 
 
 def _evaluate_stages(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from srec.data.folder import Dataset
     from srec.evaluation.report import Report
-    from srec.evaluation.stages.report import StageReport
 
 
 def tell_rejected(data: Dataset) -> None:
@@ -25,9 +24,11 @@ def tell_rejected(data: Dataset) -> None:
         notice(line)
 
 
-def print_report(report: Report | StageReport, out: Any) -> None:
-    """A table on a terminal, plain text elsewhere."""
-    out.print(report if out.is_terminal else str(report), markup=False)
+def print_report(report: Any, out: Any) -> None:
+    """A report, or a part of one, on a terminal; text of one width where nobody looks at one."""
+    from srec.evaluation.tables import plain
+
+    out.print(report if out.is_terminal else plain(report), markup=False)
 
 
 def unscored(report: Report) -> int:

@@ -44,7 +44,7 @@ PACKAGES = ("srec", "torch", "transformers", "peft", "accelerate")
 SAME_FILES = (".json", ".jinja", ".model", ".txt")
 
 History = Sequence[Mapping[str, float]]
-"""What the trainer logged, in order: entries with "step" and "loss", and entries with "step" and "dev_auc"."""
+"""What the trainer logged, in order: entries with "step", "seconds" of training, and either "loss" or "dev_auc"."""
 
 
 class Tuning:
@@ -83,7 +83,6 @@ class Tuning:
 
     def run(self, progress: Progress | None) -> None:
         """Train to the end, from the last checkpoint if there is one, and write what came out."""
-        started = time.monotonic()
         with bar("train", total=self._plan.steps) as tick:
             trainer = self._trainer(progress, tick)
             try:
@@ -94,7 +93,7 @@ class Tuning:
             best = best_step(history)
             if best is not None:
                 load_lora(self._around, self._aside / f"best-{best}")
-            self._write(history, seconds=time.monotonic() - started)
+            self._write(history)
         trainer.accelerator.wait_for_everyone()
 
     def _learned(self, trainer: _Trainer) -> History:
@@ -138,7 +137,9 @@ class Tuning:
         )
 
     def _trainer(self, progress: Progress | None, tick: Tick) -> _Trainer:
+        last = last_checkpoint(self._aside)
         schedule = _Schedule(
+            spent=0.0 if last is None else spent_on(_state(last)["log_history"]),
             every=self._config.checkpoint_every,
             looks=_looks(self._plan, self._config) if self._dev is not None else frozenset(),
             patience=self._config.patience,
@@ -185,14 +186,14 @@ class Tuning:
 
     # What is left
 
-    def _write(self, history: History, *, seconds: float) -> None:
+    def _write(self, history: History) -> None:
         if self._config.merge:
             self._write_merged()
             digest = digest_of(self._out)
         else:
             save_lora(self._around, self._out)
             digest = digest_of_lora(self._out)
-        write_card(self._out / CARD_FILE, self._card(history, digest=digest, seconds=seconds))
+        write_card(self._out / CARD_FILE, self._card(history, digest=digest))
         shutil.rmtree(self._aside, ignore_errors=True)
 
     def _write_merged(self) -> None:
@@ -203,7 +204,7 @@ class Tuning:
                 shutil.copyfile(path, self._out / path.name)
         merged.save_pretrained(self._out)
 
-    def _card(self, history: History, *, digest: str, seconds: float) -> dict[str, Any]:
+    def _card(self, history: History, *, digest: str) -> dict[str, Any]:
         losses = [entry["loss"] for entry in history if "loss" in entry]
         looks = [entry for entry in history if "dev_auc" in entry]
         stages: dict[str, int] = {}
@@ -221,7 +222,7 @@ class Tuning:
             "base": {"name": self._base.name, "digest": self._base.digest},
             "data": {"digest": digest_of_rows(self._rows), "rows": len(self._rows), "stages": stages},
             "config": asdict(self._config),
-            "metrics": {**metrics, "seconds": round(seconds, 1)},
+            "metrics": {**metrics, "seconds": round(spent_on(history), 1)},
             "curve": {"steps_a_point": every, "loss": curve},
             "dev": [{"step": entry["step"], "auc": entry["dev_auc"]} for entry in looks],
             "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}},
@@ -261,8 +262,9 @@ class _Schedule(transformers.TrainerCallback):
     """When to save and when to look at dev, when enough has been seen, and word of it."""
 
     def __init__(
-        self, *, every: int, looks: frozenset[int], patience: int, progress: Progress | None, tick: Tick
+        self, *, spent: float, every: int, looks: frozenset[int], patience: int, progress: Progress | None, tick: Tick
     ) -> None:
+        self._began = time.monotonic() - spent
         self._every, self._looks, self._patience, self._progress, self._tick = every, looks, patience, progress, tick
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -274,6 +276,7 @@ class _Schedule(transformers.TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
         del args, control
+        state.log_history[-1]["seconds"] = time.monotonic() - self._began
         if "loss" in logs:
             self._tick(finished=state.global_step)
         if self._progress is not None and ("loss" in logs or "dev_auc" in logs):
@@ -285,6 +288,11 @@ class _Schedule(transformers.TrainerCallback):
         if is_over(state.log_history, patience=self._patience):
             control.should_training_stop = True
             control.should_save = True
+
+
+def spent_on(history: History) -> float:
+    """Seconds of training until the last thing that was logged, those before a kill included."""
+    return max((entry.get("seconds", 0.0) for entry in history), default=0.0)
 
 
 def best_step(history: History) -> int | None:

@@ -175,7 +175,7 @@ def killed_at(*numbers):
 def test_a_training_killed_twice_ends_as_one_that_was_not(small, folder, tmp_path):
     rows, dev = [*verdicts(folder, users=8, pictures=True), summary()], verdicts(folder, users=2, first=50)
     given = {"base": f"local:{small}", "config": replace(QUICK, epochs=4, accumulate=2), "dev": dev, "images": folder}
-    whole, broken = [], []
+    whole, broken, seconds = [], [], []
     once = train(rows, out=tmp_path / "once", progress=whole.append, **given)
     kill = killed_at(4, 8)
     tries = 0
@@ -187,6 +187,10 @@ def test_a_training_killed_twice_ends_as_one_that_was_not(small, folder, tmp_pat
             )
             break
         except Killed:
+            state = max((tmp_path / "twice" / "checkpoints").glob("checkpoint-*/trainer_state.json"))
+            told = [entry["seconds"] for entry in json.loads(state.read_text())["log_history"]]
+            assert told == sorted(told)
+            seconds.append(told[-1] - sum(seconds))
             checkpoints = tmp_path / "twice" / "checkpoints"
             half = checkpoints / "checkpoint-99"  # as a kill while writing leaves it
             half.mkdir(exist_ok=True)
@@ -196,6 +200,8 @@ def test_a_training_killed_twice_ends_as_one_that_was_not(small, folder, tmp_pat
     last = {step.number: step.loss for step in broken}
     assert last == {step.number: pytest.approx(step.loss, abs=1e-6) for step in whole}
     assert twice.digest == once.digest
+    assert seconds[0] > 0
+    assert twice.metrics["seconds"] > sum(seconds)  # of all three parts, less what was lost with a kill
     assert not (tmp_path / "twice" / "checkpoints").exists()
 
 

@@ -262,6 +262,12 @@ def readable(saved: SavedProgram, *, title: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def unoptimized(program: Any) -> MLLMSRec | None:
+    """The same program with the prompts that srec ships; None where one of its stages is not srec's own."""
+    stages = _stages(program)
+    return _of_stages(stages) if stages is not None else None
+
+
 def _homes() -> list[Path]:
     """Where shipped programs lie: inside the package, or in a clone beside it."""
     package = Path(str(resources.files("srec")))
@@ -425,21 +431,25 @@ def _built(saved: SavedProgram, folder: Path) -> MLLMSRec:
     """A program set as the saved one was."""
     if saved.stages is None:
         raise ProgramError(f"the program in {folder} has stages that are not srec's own; pass into=, such a program")
-    how: Any = saved.stages
     try:
-        questions = [
-            Question(one.aspect, one.text, choices=one.choices, of=one.of, beside=one.beside) for one in how.questions
-        ]
-        return MLLMSRec(
-            fusion=ItemFusion(questions=questions, write=how.write, doubt=how.doubt, attributes=how.attributes),
-            preference=TemporalPreference(window=how.window, step=how.step),
-            scoring=CoTScoring(reasoning=how.reasoning, view=how.view),
-            recent=how.recent,
-        )
+        return _of_stages(saved.stages)
     except ProgramError:
         raise
     except InputError as error:
         raise ProgramError(f"{folder / PROGRAM} is damaged: {error}") from error
+
+
+def _of_stages(how: Any) -> MLLMSRec:
+    """A program whose stages are set so, with the prompts that srec ships."""
+    questions = [
+        Question(one.aspect, one.text, choices=one.choices, of=one.of, beside=one.beside) for one in how.questions
+    ]
+    return MLLMSRec(
+        fusion=ItemFusion(questions=questions, write=how.write, doubt=how.doubt, attributes=how.attributes),
+        preference=TemporalPreference(window=how.window, step=how.step),
+        scoring=CoTScoring(reasoning=how.reasoning, view=how.view),
+        recent=how.recent,
+    )
 
 
 def _shown(value: Any) -> str:
@@ -460,5 +470,6 @@ __all__: Sequence[str] = [
     "prompts_of",
     "save_program",
     "signature_digest",
+    "unoptimized",
     "with_prompts",
 ]

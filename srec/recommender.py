@@ -15,7 +15,7 @@ from typing import Any
 import dspy
 
 from srec.errors import InputError, LeakageError
-from srec.lm.usage import record
+from srec.lm.usage import at_stage, record
 from srec.parallel import parallel
 from srec.stages.calls import about
 from srec.stages.fusion import ItemFusion
@@ -119,19 +119,23 @@ class MLLMSRec(dspy.Module):
 
     def _recommend(self, read: History, candidates: Sequence[Item], *, at: int | None) -> Recommendation:
         items = {item.item_id: item for item in [*(event.item for event in read.events), *candidates]}
-        described = parallel(partial(_or_none, self.fusion), list(items.values()), workers=self.workers)
+        with at_stage("fusion"):
+            described = parallel(partial(_or_none, self.fusion), list(items.values()), workers=self.workers)
         descriptions = {one.item_id: one for one in described if one is not None}
-        summaries = tuple(self.preference(read, descriptions))
+        with at_stage("preference"):
+            summaries = tuple(self.preference(read, descriptions))
         if not summaries:
             raise InputError(f"the preference stage gave no summary for user {read.user_id!r}; give one at least")
-        profile = self.profiling(summaries)
+        with at_stage("profiling"):
+            profile = self.profiling(summaries)
         for made, what in ((summaries[-1], "summary"), (profile, "profile")):
             if at is not None and made.until >= at:
                 raise LeakageError(
                     f"the {what} of user {read.user_id!r} was made from events until {made.until}, the case is at "
                     f"{at}; make it from history.before({at})"
                 )
-        scores = tuple(self.scoring(profile, summaries[-1], candidates, descriptions))
+        with at_stage("scoring"):
+            scores = tuple(self.scoring(profile, summaries[-1], candidates, descriptions))
         if [score.item_id for score in scores] != [item.item_id for item in candidates]:
             raise InputError(
                 f"the scoring stage gave {len(scores)} scores for the {len(candidates)} candidates of user "

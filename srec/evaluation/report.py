@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from srec.evaluation.facts import CaseFacts
     from srec.evaluation.metrics import Interval
     from srec.evaluation.ranked import Ranked
+    from srec.lm.usage import StageUsage
 
 SHOWN_K = 10
 LM_HEADS = ("LM calls", "from store", "tokens in", "tokens out")
@@ -40,7 +41,8 @@ class RankerReport:
     `metrics_untied` leaves out the cases whose target is tied in time; it is empty where none is, or all are.
     `unscored` counts candidates, `unscored_cases` the cases they are in, `reasons` why, each with an example in
     `examples`. `failures` counts what failed on the way (a description, a score), each time anew. `seconds` is the wall
-    time in which the ranker was fitted or asked, not that of building cases.
+    time in which the ranker was fitted or asked, not that of building cases. `stages` has the counts and seconds of each
+    stage of a program, those of several users at once added up.
 
     `beyond` has an entry for each of the report's `ks`, `calibration` is there where scores are probabilities,
     `weights` are those of a blend, by ranker, for each fold. `cases` are in the order of the report's.
@@ -63,6 +65,7 @@ class RankerReport:
     beyond: tuple[Beyond, ...] = ()
     calibration: Calibration | None = None
     weights: tuple[Mapping[str, float], ...] = ()
+    stages: Mapping[str, StageUsage] = field(default_factory=dict)
     cases: tuple[Ranked, ...] = ()
 
 
@@ -316,7 +319,7 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "to_dict") and not isinstance(value, Report):
         return _plain(value.to_dict())
     if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, Mapping):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,13 +20,14 @@ from srec.data.statistics import Statistics
 from srec.errors import InputError
 from srec.evaluation.facts import facts_of
 from srec.evaluation.fitting import concurrent, fitted, programs
+from srec.evaluation.keeping import RunWriter, keeping
 from srec.evaluation.named import Rankers, named
 from srec.evaluation.rankers import Baseline, Ranker
 from srec.evaluation.report import RankerReport, Report
 from srec.evaluation.tally import Tally
 from srec.evaluation.trec import write_run
-from srec.lm.usage import count_usage
-from srec.recommender import MLLMSRec
+from srec.lm.usage import at_stage, count_usage
+from srec.recommender import MLLMSRec, Recommendation
 from srec.stages.fusion import ItemFusion
 from srec.stages.kept import is_keeping, keep
 from srec.types import Case, Score
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from srec.data.cases import CaseSet
     from srec.data.folder import Dataset
     from srec.store import Store
+
+Answered = bulk.Outcome[Case, Sequence[Score] | Recommendation]
 
 KS = (5, 10, 20)
 INTAKE = ("rows_read", "rows_kept", "items_without_image", "items_without_text", "images_taken_in", "truncated_texts")
@@ -50,6 +53,7 @@ def evaluate(
     lm: dspy.LM | None = None,
     store: Store | str | Path | None = None,
     runs_folder: str | Path | None = None,
+    out: str | Path | None = None,
     progress: bool | None = None,
 ) -> Report:
     """Rank all cases with every ranker and measure; `print` the report, or write its `to_json()`.
@@ -62,7 +66,8 @@ def evaluate(
     A case on which srec or an LM fails has no scores: it ranks as all tied, and is counted with its reason. Scores
     that do not fit the candidates are a bug of the ranker and raise InputError. `seed` is for the random ranker and
     the intervals. With `runs_folder`, the rankings are written there as `<name>.run` and the targets as `qrels.txt`,
-    for any TREC tool. `progress` shows a bar per ranker, by default on a terminal only.
+    for any TREC tool. With `out`, the run is kept in that folder, with what programs made of each user, for
+    `srec.report`. `progress` shows a bar per ranker, by default on a terminal only.
 
     >>> evaluate(cases, ["random", "popularity", program], lm=lm)  # doctest: +SKIP
     >>> evaluate(cases, {"of a month": RecentPopularity(days=30), "theirs": "run:their.run"})  # doctest: +SKIP
@@ -74,15 +79,35 @@ def evaluate(
     if runs_folder is not None:
         cases.write_trec_qrels(Path(runs_folder) / "qrels.txt")
     rows: dict[str, RankerReport] = {}
-    for name, ranker in ranked_by.items():
-        tally = Tally(ks=cuts, code=cases.pool.code, judges=not isinstance(ranker, Baseline))
-        with _asking(lm), _keeping(store, ranker), count_usage() as usage:
-            ranked = _ranked(ranker, cases, tally, name=name, seed=seed, workers=workers, progress=progress)
-            if runs_folder is None:
-                deque(ranked, maxlen=0)
-            else:
-                write_run(Path(runs_folder) / f"{quote(name, safe=' ')}.run", ranked, name=name)
-        rows[name] = tally.report(usage, seed=seed)
+    with _kept_run(out, cases, ranked_by) as kept:
+        for name, ranker in ranked_by.items():
+            tally = Tally(ks=cuts, code=cases.pool.code, judges=not isinstance(ranker, Baseline))
+            with _asking(lm), _keeping(store, ranker), count_usage() as usage:
+                ranked = _ranked(
+                    ranker, cases, tally, name=name, seed=seed, workers=workers, kept=kept, progress=progress
+                )
+                if runs_folder is None:
+                    deque(ranked, maxlen=0)
+                else:
+                    write_run(Path(runs_folder) / f"{quote(name, safe=' ')}.run", ranked, name=name)
+            rows[name] = tally.report(usage, seed=seed)
+        report = _report(cases, rows, tally, model=lm, seed=seed, ks=cuts, seconds=time.perf_counter() - started)
+        if kept is not None:
+            kept.finish(report)
+    return report
+
+
+def _report(
+    cases: CaseSet,
+    rows: Mapping[str, RankerReport],
+    tally: Tally,
+    *,
+    model: dspy.LM | None,
+    seed: int,
+    ks: tuple[int, ...],
+    seconds: float,
+) -> Report:
+    """The report of rankers that have ranked; `tally` is that of any of them."""
     return Report(
         data=cases.data.name,
         n=len(cases),
@@ -90,20 +115,33 @@ def evaluate(
         protocol=cases.protocol,
         task=cases.task,
         candidates=cases.candidates,
-        model=str(getattr(lm, "model", "")),
+        model=str(getattr(model, "model", "")),
         seed=seed,
         cases_seed=cases.seed,
-        ks=cuts,
+        ks=ks,
         rankers=rows,
         chance=tally.chance(),
         tied=cases.tied,
         skipped=dict(cases.skipped),
         intake=_intake(cases.data),
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         retrieved=tally.found(seed=seed) if cases.candidates.startswith("retriever:") else None,
         statistics=Statistics.of(cases.data.interactions),
         cases=tuple(facts_of(cases)),
     )
+
+
+@contextmanager
+def _kept_run(
+    out: str | Path | None, cases: CaseSet, rankers: Mapping[str, Ranker | Baseline]
+) -> Iterator[RunWriter | None]:
+    """Where the run is kept, if it is to be."""
+    if out is None:
+        yield None
+        return
+    asked = {name: ranker for name, ranker in rankers.items() if isinstance(ranker, MLLMSRec)}
+    with keeping(out, catalogue=cases.items, programs=asked) as kept:
+        yield kept
 
 
 @contextmanager
@@ -140,6 +178,7 @@ def _ranked(
     name: str,
     seed: int,
     workers: int,
+    kept: RunWriter | None,
     progress: bool | None,
 ) -> Iterator[tuple[str, Sequence[Score]]]:
     """The scores of every case, by case id, once `tally` has counted them."""
@@ -149,9 +188,11 @@ def _ranked(
             _describe(ranker, cases, workers=workers, progress=progress)
     for fold in cases.folds:
         popularity = popularity_weights(fold.train)
-        with tally.running():
-            rank = fitted(ranker, fold.train, items=cases.items, seed=seed)
-        tally.fitted(rank)
+        rank: Callable[[Case], Sequence[Score] | Recommendation] = ranker  # a program, asked for all that it makes
+        if not isinstance(ranker, MLLMSRec):
+            with tally.running():
+                rank = fitted(ranker, fold.train, items=cases.items, seed=seed)
+            tally.fitted(rank)
         outcomes = bulk.run(
             partial(tally.ask, rank),
             cases.of(fold),
@@ -163,7 +204,9 @@ def _ranked(
         with closing(outcomes):
             for outcome in outcomes:
                 case, scores = outcome.input, _fitting(outcome, name=name)
-                tally.count(case, scores, popularity=popularity)
+                ranked = tally.count(case, scores, popularity=popularity)
+                if kept is not None:
+                    kept.add(name, case, ranked, _made(outcome))
                 yield case.case_id, scores
 
 
@@ -176,14 +219,20 @@ def _describe(program: MLLMSRec, cases: CaseSet, *, workers: int, progress: bool
             for item in (*(event.item for event in program.read(case.history).events), *case.candidates)
         }
         wanted = (cases.items[item_id] for item_id in items)
-        bulk.run(
-            program.fusion, wanted, workers=workers, label="describe items", total=len(items), progress=progress
-        ).finish()
+        with at_stage("fusion"):
+            bulk.run(
+                program.fusion, wanted, workers=workers, label="describe items", total=len(items), progress=progress
+            ).finish()
 
 
-def _fitting(outcome: bulk.Outcome[Case, Sequence[Score]], *, name: str) -> Sequence[Score]:
+def _made(outcome: Answered) -> Recommendation | None:
+    return outcome.value if isinstance(outcome.value, Recommendation) else None
+
+
+def _fitting(outcome: Answered, *, name: str) -> Sequence[Score]:
     """The scores of a case, one per candidate; none of them has a value where the ranker failed."""
-    case, scores = outcome.input, outcome.value
+    made, case = _made(outcome), outcome.input
+    scores = outcome.value if made is None else made.scores
     if outcome.error:
         return [Score(item_id=item.item_id, value=None, error=outcome.error) for item in case.candidates]
     if not isinstance(scores, Sequence) or not all(isinstance(score, Score) for score in scores):

@@ -6,9 +6,9 @@ import math
 import time
 from collections import Counter
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,13 @@ from srec.evaluation.ranked import Ranked, ranked
 from srec.evaluation.report import RankerReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from srec.evaluation.rankers import Ranker
     from srec.lm.usage import Usage
     from srec.types import Case, Score
+
+Answer = TypeVar("Answer")
 
 REASONS = 20  # classes of failure that are told apart
 
@@ -103,7 +105,7 @@ class Tally:
         """A `with` block whose seconds count as the ranker's; those of several threads at once count once."""
         return self._clock.running()
 
-    def ask(self, rank: Ranker, case: Case) -> Sequence[Score]:
+    def ask(self, rank: Callable[[Case], Answer], case: Case) -> Answer:
         """Rank a case; from any thread."""
         with self.running():
             return rank(case)
@@ -114,7 +116,7 @@ class Tally:
         if weights is not None:
             self._weights.append(dict(weights))
 
-    def count(self, case: Case, scores: Sequence[Score], *, popularity: NDArray[np.float64]) -> None:
+    def count(self, case: Case, scores: Sequence[Score], *, popularity: NDArray[np.float64]) -> Ranked:
         """Measure one case, and count what has no score; `popularity` [items] are training events."""
         labelled = label(scores, case.target_ids)
         placement = Placement.of_labelled(labelled)
@@ -139,6 +141,7 @@ class Tally:
         self._unscored_cases += bool(missing)
         for error in missing:
             self._count_reason(error)
+        return row.ranked
 
     def report(self, usage: Usage, *, seed: int) -> RankerReport:
         """All that was counted, with intervals from `seed`."""
@@ -149,6 +152,7 @@ class Tally:
             beyond=tuple(exposure.report(seed=seed) for exposure in self._exposures),
             calibration=self._reliability.report(seed=seed) if self.judges else None,
             weights=tuple(self._weights),
+            stages={name: replace(stage) for name, stage in usage.stages.items()},
             cases=tuple(row.ranked for row in self._rows),
             unscored=self._unscored,
             unscored_cases=self._unscored_cases,

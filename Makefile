@@ -1,4 +1,5 @@
 # `make demo` and `make test` need Python 3.11 or later and a package index; no GPU, no hub, nothing installed before.
+# The tests of the page open it in Chromium where `chromium` and `chromedriver` are there (.ci/run installs them).
 PYTHON ?= python3
 VENV := .venv
 SERVER := .venv-vllm

@@ -33,6 +33,7 @@ from .lm.connect import connect as connect
 from .lm.server import serve as serve
 from .lm.server import start_server as start_server
 from .lm.usage import count_usage as count_usage
+from .page.report import report as report
 from .recommender import MLLMSRec as MLLMSRec
 from .recommender import Recommendation as Recommendation
 from .stages.fusion import ItemFusion as ItemFusion

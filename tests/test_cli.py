@@ -78,7 +78,7 @@ def test_the_help_of_every_verb_ends_with_a_line_to_try(verb):
     assert result.stdout.rstrip().splitlines()[-1].strip().startswith("Try: srec ")
 
 
-@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"demo", "convert", "doctor", "train", "serve"}))
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"demo", "convert", "doctor", "train", "serve", "report"}))
 def test_the_line_to_try_works(verb, server, monkeypatch):
     line = ask(verb, "--help").stdout.rstrip().splitlines()[-1].strip().removeprefix("Try: srec ")
     result = ask(*line.replace("local:", server.model).split())

@@ -29,6 +29,7 @@ FLOORS = {
     "artifact": 5,
     "evaluation": 6,
     "learn": 7,
+    "page": 7,
     "doctor": 7,
     "show": 7,
     "exits": 7,

@@ -81,6 +81,9 @@ def evaluate(
     workers: Workers = 16,
     json_to: Json = None,
     runs: Annotated[Path | None, typer.Option(help="Write the rankings here, in TREC's format.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Keep the run in this folder, for srec report; it may hold other things.")
+    ] = None,
     per_case: Annotated[bool, typer.Option("--per-case", help="With --json, the ranking of each case too.")] = False,
     write_candidates: Annotated[Path | None, typer.Option(help="Write the candidates, for file:PATH.")] = None,
     strict: Strict = False,
@@ -122,6 +125,7 @@ def evaluate(
         lm=named.lm(model, console, connections=workers) if asks else None,
         store=named.store(store, source) if asks else None,
         runs_folder=runs,
+        out=out,
     )
     tell_rejected(source)
     for one in found.reports.values():
@@ -135,6 +139,25 @@ def evaluate(
     write_object(found.to_dict(per_case=False) if seeds > 1 else only.to_dict(per_case=per_case), json_to)
     left_out = sum(map(unscored, found.reports.values()))
     end(left_out, "the program left candidates without a score; the table's notes say why")
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A folder that srec evaluate --out wrote.")],
+    *,
+    out: Annotated[Path | None, typer.Option(help="The HTML file; by default report.html in the folder.")] = None,
+    users: Annotated[int, typer.Option(min=0, help="How many users to tell of.")] = 20,
+    choose: Annotated[str, typer.Option(help="Whom: those served worst or best, or random ones.")] = "worst",
+    ranker: Annotated[
+        str | None, typer.Option(help="The ranker that serves them; by default the program, else the first.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Write one HTML page about a run: tables, plots, users with their pictures, prompts. It loads nothing."""
+    from srec import report as write
+
+    choice: Any = choose  # checked there
+    page = write(run, out=out, users=users, choice=choice, ranker=ranker, seed=seed)
+    show.console().print(str(page), markup=False, soft_wrap=True)
 
 
 def _parts(report: Report, *, compare: str | None, sliced: bool, by: list[str] | None) -> Iterator[Any]:

@@ -41,8 +41,8 @@ class RankerReport:
     `metrics_untied` leaves out the cases whose target is tied in time; it is empty where none is, or all are.
     `unscored` counts candidates, `unscored_cases` the cases they are in, `reasons` why, each with an example in
     `examples`. `failures` counts what failed on the way (a description, a score), each time anew. `seconds` is the wall
-    time in which the ranker was fitted or asked, not that of building cases. `stages` has the counts and seconds of each
-    stage of a program, those of several users at once added up.
+    time in which the ranker was fitted or asked, not that of building cases. `stages` has the counts and seconds of
+    each stage of a program, those of several users at once added up.
 
     `beyond` has an entry for each of the report's `ks`, `calibration` is there where scores are probabilities,
     `weights` are those of a blend, by ranker, for each fold. `cases` are in the order of the report's.

@@ -1,11 +1,11 @@
 """A run on disk: what `evaluate(out=RUN)` keeps of it, and what a page about it is made of.
 
-    RUN/run.json      what wrote it, and the SHA-256 of the other files; written last
-        report.json   the report with its cases, comparisons and slices
-        users.jsonl   one case a line: history, targets, and what each program made of it
-        items.jsonl   one item a line, of those that are shown
-        prompts.json  the prompts of each program beside those that srec ships
-        images/       thumbnails by the SHA-256 of the picture they show
+RUN/run.json      what wrote it, and the SHA-256 of the other files; written last
+    report.json   the report with its cases, comparisons and slices
+    users.jsonl   one case a line: history, targets, and what each program made of it
+    items.jsonl   one item a line, of those that are shown
+    prompts.json  the prompts of each program beside those that srec ships
+    images/       thumbnails by the SHA-256 of the picture they show
 """
 
 from __future__ import annotations
@@ -80,8 +80,10 @@ class Reasoned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """What a program made of one case: summaries, oldest first, of the last `read` events; its first items, and the
-    targets wherever they are. `reason` is what it wrote once for all candidates.
+    """What a program made of one case.
+
+    `summaries`, oldest first, are of the last `read` events; `ranked` has its first items, and the targets wherever
+    they are; `reason` is what it wrote once for all candidates.
     """
 
     read: int
@@ -123,7 +125,7 @@ class RunFolder:
     report: Mapping[str, Any]
     cases: tuple[KeptCase, ...]
     items: Mapping[str, SeenItem]
-    prompts: Mapping[str, Mapping[str, Prompts]]
+    prompts: dict[str, dict[str, Prompts]]
 
     def thumbnail(self, item: SeenItem) -> bytes | None:
         """The WebP bytes of an item's picture; None where there is none."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
@@ -90,18 +91,18 @@ def evaluate_seeds(
 ) -> SeedReport:
     """`evaluate` once for each seed, on the cases that `make_cases` makes of it; `options` are those of `evaluate`.
 
-    With a `runs_folder`, the runs of each of several seeds lie in a folder `seed-N` of their own.
+    With a `runs_folder` or `out`, what each of several seeds gives lies there in a folder `seed-N` of its own.
 
     >>> evaluate_seeds(lambda seed: cases(data, seed=seed), ["markov"], seeds=range(3))  # doctest: +SKIP
     """
     wanted = list(dict.fromkeys(seeds))
     if not wanted:
         raise InputError("no seed is given; give at least one")
-    runs_folder = options.pop("runs_folder", None)
+    folders = {name: options.pop(name) for name in ("runs_folder", "out") if options.get(name) is not None}
     reports = {}
     for seed in wanted:
-        runs = runs_folder if runs_folder is None or len(wanted) == 1 else f"{runs_folder}/seed-{seed}"
-        reports[seed] = evaluate(make_cases(seed), rankers, seed=seed, runs_folder=runs, **options)
+        own = {name: place if len(wanted) == 1 else Path(place) / f"seed-{seed}" for name, place in folders.items()}
+        reports[seed] = evaluate(make_cases(seed), rankers, seed=seed, **own, **options)
     return SeedReport(reports=reports)
 
 

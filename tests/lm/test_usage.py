@@ -2,7 +2,7 @@ import contextvars
 import threading
 from contextlib import suppress
 
-from srec.lm.usage import Usage, count_usage, record
+from srec.lm.usage import Usage, at_stage, count_usage, record
 
 
 def test_what_happens_outside_a_block_is_not_counted():
@@ -49,3 +49,27 @@ def test_a_thread_without_the_context_is_not_counted():
         thread.start()
         thread.join()
     assert usage.lm_calls == 0
+
+
+def test_counts_and_seconds_inside_a_stage_are_those_of_the_stage_too():
+    with count_usage() as usage:
+        record(lm_calls=1)
+        with at_stage("fusion"):
+            record(lm_calls=2, output_tokens=5)
+            with at_stage("scoring"):
+                record(failures=1)
+            record(cache_hits=1)
+    assert (usage.lm_calls, usage.failures, usage.cache_hits) == (3, 1, 1)
+    fusion, scoring = usage.stages["fusion"], usage.stages["scoring"]
+    assert (fusion.lm_calls, fusion.output_tokens, fusion.cache_hits, fusion.failures) == (2, 5, 1, 0)
+    assert (scoring.lm_calls, scoring.failures) == (0, 1)
+    assert fusion.seconds >= scoring.seconds > 0
+
+
+def test_a_stage_that_fails_has_its_seconds_and_is_left():
+    with count_usage() as usage:
+        with suppress(ZeroDivisionError), at_stage("fusion"):
+            1 / 0  # noqa: B018 (the failure is the point)
+        record(lm_calls=1)
+    assert usage.stages["fusion"].seconds > 0
+    assert usage.stages["fusion"].lm_calls == 0

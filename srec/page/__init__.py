@@ -1,0 +1,1 @@
+"""A kept run as one HTML page that needs nothing else."""

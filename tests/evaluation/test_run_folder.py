@@ -1,0 +1,143 @@
+"""What `evaluate(out=)` keeps, and what is refused when it is read."""
+
+import io
+import json
+
+import pytest
+from hostile import HOSTILE, cases_of, functions, hostile_shop, optimized
+from PIL import Image as Pillow
+
+import srec
+from srec.errors import InputError
+from srec.evaluation.keeping import thumbnail
+from srec.evaluation.run_folder import read_run_folder
+from srec.types import Image
+
+
+@pytest.fixture(scope="module")
+def cases():
+    return cases_of(hostile_shop(items=16, users=8, seed=3), users=3, candidates="uniform:5")
+
+
+@pytest.fixture(scope="module")
+def run(cases, tmp_path_factory):
+    """A run, its report, and how often the LM was asked."""
+    folder = tmp_path_factory.mktemp("kept")
+    program, lm = optimized()
+    report = srec.evaluate(cases, {"popularity": "popularity", "program": program}, lm=lm, out=folder, workers=2)
+    return folder, report, len(lm.engine.prompts)
+
+
+def test_keeping_a_run_asks_nothing_more(cases, run):
+    program, lm = optimized()
+    plain = srec.evaluate(cases, {"popularity": "popularity", "program": program}, lm=lm, workers=2)
+    assert len(lm.engine.prompts) == run[2]
+    assert plain.rankers["program"].metrics == run[1].rankers["program"].metrics
+    assert plain.rankers["program"].lm_calls == run[2]
+
+
+def test_the_calls_of_all_stages_add_up(run):
+    row = run[1].rankers["program"]
+    assert list(row.stages) == ["fusion", "preference", "profiling", "scoring"]
+    for name in ("lm_calls", "cache_hits", "prompt_tokens", "output_tokens", "failures"):
+        assert sum(getattr(stage, name) for stage in row.stages.values()) == getattr(row, name)
+    assert row.stages["profiling"].lm_calls == 3
+    assert all(stage.seconds > 0 for stage in row.stages.values())
+    assert run[1].rankers["popularity"].stages == {}
+
+
+def test_every_case_is_kept_with_what_the_program_made_of_it(cases, run):
+    kept = read_run_folder(run[0])
+    assert [case.case_id for case in kept.cases] == [case.case_id for case in cases]
+    for case, given in zip(kept.cases, cases, strict=True):
+        assert [event.at for event in case.events] == [event.at for event in given.history.events]
+        made = case.made["program"]
+        assert made.reason == HOSTILE[1]
+        assert made.summaries[-1].until == given.history.until
+        ranking = run[1].ranked("program", given.case_id)
+        assert [row.item_id for row in made.ranked] == list(ranking.item_ids)
+        assert set(case.made) == {"program"}
+        assert all(kept.items[item_id].title is not None for item_id in (*given.target_ids, *ranking.item_ids))
+
+
+def test_pictures_are_small_and_encoded_anew(run):
+    kept = read_run_folder(run[0])
+    data = kept.thumbnail(next(item for item in kept.items.values() if item.image))
+    with Pillow.open(io.BytesIO(data)) as opened:
+        assert opened.format == "WEBP"
+        assert max(opened.size) <= 96
+
+
+def test_a_thumbnail_has_nothing_but_the_picture():
+    encoded = io.BytesIO()
+    Pillow.new("RGB", (400, 200), "red").save(encoded, "JPEG", comment=b"<script>", exif=b"Exif\x00\x00secret")
+    small = thumbnail(Image(data=encoded.getvalue(), width=400, height=200))
+    assert b"script" not in small
+    assert b"secret" not in small
+    with Pillow.open(io.BytesIO(small)) as opened:
+        assert opened.size == (96, 48)
+
+
+def test_prompts_stand_beside_those_that_srec_ships(run):
+    prompts = read_run_folder(run[0]).prompts["program"]
+    assert len(prompts) == 8
+    changed = [name for name, one in prompts.items() if one.plain != one.instructions]
+    assert changed == ["scoring.judge"]
+    assert prompts["profiling.describe"].fields == "summaries -> profile, traits"
+
+
+def test_a_program_that_fails_on_a_user_keeps_the_others(cases, tmp_path):
+    program = functions()
+    profile, seen = program.profiling, []
+
+    def once(summaries):
+        seen.append(summaries[-1].user_id)
+        if len(seen) == 1:
+            raise InputError("no profile today")
+        return profile(summaries)
+
+    program.profiling = once
+    srec.evaluate(cases, {"program": program}, out=tmp_path, workers=1)
+    kept = read_run_folder(tmp_path)
+    assert [bool(case.made) for case in kept.cases] == [False, True, True]
+
+
+def test_what_else_is_in_the_folder_stays(cases, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    srec.evaluate(cases, ["random"], out=tmp_path)
+    srec.evaluate(cases, ["popularity"], out=tmp_path)
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert list(read_run_folder(tmp_path).report["rankers"]) == ["popularity"]
+    assert not [path for path in tmp_path.rglob("*") if path.suffix == ".part"]
+
+
+def test_what_is_no_run_folder_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"is not a run folder: run\.json cannot be read"):
+        read_run_folder(tmp_path)
+
+
+def test_a_run_of_a_newer_srec_is_refused(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"format": 99, "srec": "9.1", "files": {}}))
+    with pytest.raises(InputError, match=r"written by srec 9\.1 in format 99"):
+        read_run_folder(tmp_path)
+
+
+def test_a_file_that_changed_is_refused_by_name(cases, tmp_path):
+    srec.evaluate(cases, ["random"], out=tmp_path)
+    with (tmp_path / "users.jsonl").open("a") as file:
+        file.write("\n")
+    with pytest.raises(InputError, match=r"users\.jsonl is not as run\.json beside it says"):
+        read_run_folder(tmp_path)
+    (tmp_path / "items.jsonl").unlink()
+    with pytest.raises(InputError, match=r"users.jsonl is not|items.jsonl cannot be read"):
+        read_run_folder(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anybody_ranks(cases, tmp_path):
+    (tmp_path / "file").write_text("")
+
+    def ranker(case):
+        raise AssertionError("asked")
+
+    with pytest.raises(InputError, match="the run cannot be kept in"):
+        srec.evaluate(cases, ranker, out=tmp_path / "file" / "run")

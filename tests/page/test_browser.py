@@ -1,0 +1,209 @@
+"""The page in a real browser: it loads, sorts and opens, keeps to its width, and asks for nothing.
+
+The checks: no message on the console; no request but the page itself; both orders of a sorted table, told by
+`aria-sort`; a user opens and is found; hostile words are text and change nothing; dark and light differ; no sideways
+scrolling at 360 and 1400 pixels; text contrast; a page of 200 users loads at once.
+"""
+
+import json
+import re
+import shutil
+from contextlib import contextmanager
+
+import pytest
+from hostile import HOSTILE
+
+import srec
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is missing; pip install '.[dev]' brings it")
+pytestmark = pytest.mark.browser
+
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-dev-shm-usage",
+)
+LOADS_IN_S = 2.0
+MOST_MB = 5.0
+SIZES = {"wide": 1400, "narrow": 360}
+
+CONTRAST = """
+const channel = (c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+const behind = (node) => {
+  for (; node; node = node.parentElement) {
+    const [r, g, b, a = 1] = rgb(getComputedStyle(node).backgroundColor);
+    if (a === 1) return [r, g, b];
+  }
+  return [255, 255, 255];
+};
+const poor = new Set();
+for (const node of document.querySelectorAll("body *:not(script):not(.said)")) {
+  const says = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+  if (!says || !node.checkVisibility()) continue;
+  const style = getComputedStyle(node);
+  const [a, b] = [light(rgb(node.closest("svg") ? style.fill : style.color)), light(behind(node))].sort((x, y) => y - x);
+  const ratio = (a + 0.05) / (b + 0.05);
+  if (ratio < 4.5) poor.add(`${node.tagName}.${node.className}: ${ratio.toFixed(2)}`);
+}
+return [...poor];
+"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.skip("no Chromium is installed; apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    try:
+        yield started
+    finally:
+        started.quit()
+
+
+@pytest.fixture(scope="module")
+def page(small_run, tmp_path_factory):
+    return srec.report(small_run, out=tmp_path_factory.mktemp("page") / "small.html").path
+
+
+def show(browser, path, *, scheme="light", width=1400):
+    """Load a page anew; what was logged before is forgotten."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    for kind in ("browser", "performance"):
+        browser.get_log(kind)
+    browser.get(path.as_uri())
+
+
+@contextmanager
+def nothing_happens(browser, path):
+    """No message and no request but for the page, from before the block to its end."""
+    yield
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    assert [url for url in asked if not url.startswith("data:")] in ([path.as_uri()], [])
+    loaded = browser.execute_script("return performance.getEntriesByType('resource').map((one) => one.name)")
+    assert [url for url in loaded if not url.startswith("data:")] == []
+
+
+def column(browser, table, place):
+    script = "return [...arguments[0].tBodies[0].rows].map((row) => row.cells[arguments[1]].dataset.value)"
+    return [float(value) for value in browser.execute_script(script, table, place)]
+
+
+@pytest.mark.parametrize("width", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_loads_without_errors_or_requests_in_any_scheme_and_width(browser, page, scheme, width):
+    show(browser, page, scheme=scheme, width=width)
+    with nothing_happens(browser, page):
+        browser.execute_script("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        wide, room = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    assert (wide, room) == (width, width)
+    assert browser.execute_script(CONTRAST) == []
+    paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    lightness = sum(map(int, re.findall(r"\d+", paper)[:3])) / 3
+    assert lightness > 200 if scheme == "light" else lightness < 60
+
+
+def test_a_click_sorts_a_table_and_another_turns_it_round(browser, page):
+    show(browser, page)
+    table = browser.find_element("css selector", "#metrics table")
+    before = column(browser, table, 1)
+    with nothing_happens(browser, page):
+        table.find_element("css selector", "thead th:nth-child(2) button").click()
+        heads = table.find_elements("css selector", "thead th")
+        assert [head.get_attribute("aria-sort") for head in heads[:3]] == [None, "descending", None]
+        assert column(browser, table, 1) == sorted(before, reverse=True)
+        heads[1].find_element("css selector", "button").send_keys("\n")
+        assert heads[1].get_attribute("aria-sort") == "ascending"
+        assert column(browser, table, 1) == sorted(before)
+        heads[0].find_element("css selector", "button").click()
+    assert [head.get_attribute("aria-sort") for head in heads[:2]] == ["ascending", None]
+    assert table.find_element("css selector", "tfoot th").text == "chance"
+
+
+def test_a_user_opens_and_shows_everything(browser, page):
+    show(browser, page)
+    with nothing_happens(browser, page):
+        user = browser.find_element("css selector", "details.user")
+        assert not user.find_element("css selector", ".timeline").is_displayed()
+        user.find_element("css selector", "summary").click()
+        for part in (".timeline", ".tastes", ".chips", ".ranked", ".standings", ".target"):
+            assert user.find_element("css selector", part).is_displayed(), part
+        shown = user.find_elements("css selector", ".timeline .pic")
+        assert all("url(" in one.value_of_css_property("background-image") for one in shown)
+        drawn = "const image = new Image(); image.src = arguments[0]; const done = arguments[1]; "
+        drawn += (
+            "image.onload = () => done([image.naturalWidth, image.naturalHeight]); image.onerror = () => done([0, 0])"
+        )
+        source = shown[0].value_of_css_property("background-image").removeprefix('url("').removesuffix('")')
+        width, height = browser.execute_async_script(drawn, source)
+    assert 0 < max(width, height) <= 96
+
+
+def test_users_are_found_by_what_is_told_of_them(browser, page):
+    show(browser, page)
+    users = browser.find_elements("css selector", "details.user")
+    name = users[1].find_element("css selector", ".who").text
+    find = browser.find_element("id", "find")
+    find.send_keys(name)
+    assert [user.is_displayed() for user in users].count(True) == 1
+    assert browser.find_element("id", "found").text == f"1 of {len(users)}"
+    find.clear()
+    find.send_keys("x")
+    find.send_keys("\b")
+    assert all(user.is_displayed() for user in users)
+
+
+def test_hostile_words_are_text_and_do_nothing(browser, page):
+    show(browser, page)
+    with nothing_happens(browser, page):
+        browser.execute_script("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        text = browser.find_element("tag name", "body").text
+    assert browser.title == "srec: toyshop, next"
+    for words in (HOSTILE[0], HOSTILE[1]):
+        assert words in text
+    assert "⟨U+202E⟩gnp.exe⟨U+202C⟩" in browser.find_element("tag name", "body").get_attribute("textContent")
+    assert browser.execute_script("return [document.scripts.length, document.images.length]") == [1, 0]
+
+
+def test_what_a_script_would_fetch_is_refused_by_the_policy(browser, page):
+    show(browser, page)
+    fetched = "const done = arguments[0]; const image = new Image(); image.src = 'http://127.0.0.1:9/x.png'; "
+    fetched += "image.onload = () => done('loaded'); image.onerror = () => done('refused')"
+    assert browser.execute_async_script(fetched) == "refused"
+    said = " ".join(entry["message"] for entry in browser.get_log("browser"))
+    assert "Content Security Policy" in said
+
+
+def test_a_page_of_200_users_loads_at_once(browser, large_run, tmp_path, record_property):
+    written = srec.report(large_run, out=tmp_path / "large.html", users=200)
+    assert written.shown == 200
+    show(browser, written.path)
+    with nothing_happens(browser, written.path):
+        timing = "const [one] = performance.getEntriesByType('navigation'); return one.loadEventEnd / 1000"
+        took = min(browser.execute_script(timing), again(browser, written.path, timing))
+        assert len(browser.find_elements("css selector", "details.user")) == 200
+    record_property("seconds", took)
+    record_property("megabytes", written.size / 1e6)
+    assert written.size < MOST_MB * 1e6
+    assert took < LOADS_IN_S
+
+
+def again(browser, path, timing):
+    """The same once more: the first load pays for starting the browser."""
+    show(browser, path)
+    return browser.execute_script(timing)

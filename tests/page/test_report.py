@@ -1,0 +1,130 @@
+"""The page as text: what is on it, that it is whole, and that nothing from outside is more than text."""
+
+import re
+from base64 import b64encode
+from hashlib import sha256
+from html import unescape
+from html.parser import HTMLParser
+
+import pytest
+from hostile import HOSTILE
+
+import srec
+from srec.errors import InputError
+from srec.evaluation.run_folder import read_run_folder
+
+VOID = {"meta", "link", "input", "br", "img"}
+LOADING = {"src", "href", "srcset", "action", "poster", "data", "background", "ping", "formaction", "xlink:href"}
+
+
+class Reader(HTMLParser):
+    """Tags that are open, attributes that load, and everything that is said."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.loads, self.handlers, self.ids = [], [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.open += [] if tag in VOID else [tag]
+        for name, value in attributes:
+            self.loads += [value] if name in LOADING else []
+            self.handlers += [name] if name.startswith("on") or name == "style" else []
+            self.ids += [value] if name == "id" else []
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        self.open = self.open[:-1] if tag not in VOID else self.open
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(small_run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "page.html"
+    written = srec.report(small_run, out=path)
+    text = path.read_text("utf-8")
+    assert (written.shown, written.cases, written.size) == (3, 3, len(text.encode()))
+    return text
+
+
+@pytest.fixture(scope="module")
+def read(page):
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    return reader
+
+
+def test_the_page_is_well_formed_and_loads_nothing(read):
+    assert not read.open
+    assert [value for value in read.loads if not value.startswith(("#", "data:"))] == []
+    assert not read.handlers
+    assert not set(read.tags) & {"img", "iframe", "object", "embed", "base", "form", "video", "audio", "image"}
+    assert len(read.ids) == len(set(read.ids))
+
+
+def test_there_is_one_script_and_one_style_and_the_policy_names_them_by_their_bytes(page, read):
+    assert (read.tags.count("script"), read.tags.count("style")) == (1, 1)
+    policy = unescape(re.search(r'Security-Policy" content="([^"]*)"', page)[1])
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    for tag in ("script", "style"):
+        code = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)[1]
+        digest = b64encode(sha256(code.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+
+
+def test_hostile_words_are_on_the_page_as_text(page):
+    for words in HOSTILE[:3]:
+        assert words not in page
+    assert "&lt;script&gt;document.title=&#39;owned&#39;&lt;/script&gt;" in page
+    assert "\u202e" not in page
+    assert "{{ 7 * 7 }}{% include &#39;page.html&#39; %}" in page
+
+
+def test_every_section_is_there(page):
+    for section in ("metrics", "pairs", "calibration", "cost", "users", "prompts"):
+        assert f'<section id="{section}"' in page
+        assert f'href="#{section}"' in page
+
+
+def test_metrics_stand_with_interval_and_chance(page, small_run):
+    report = read_run_folder(small_run).report
+    cell = report["rankers"]["program"]["metrics"]["ndcg@10"]
+    shown = f"{cell['value']:.3f}".removeprefix("0")
+    assert re.search(rf'data-value="{re.escape(str(cell["value"]))}">{re.escape(shown)} <small>\[', page)
+    assert f"{report['chance']['ndcg@10']:.3f}".removeprefix("0") in page
+
+
+def test_the_cost_of_every_stage_is_told(page):
+    for stage in ("fusion", "preference", "profiling", "scoring"):
+        assert f'<th scope="row">{stage}</th>' in page
+
+
+def test_a_changed_prompt_shows_what_was_added(page):
+    assert "1 of 8 prompts differ" in page
+    assert re.search(r"<ins><span class=\"said\">added: </span>Weigh &lt;script&gt;", page)
+
+
+def test_a_picture_is_in_the_page_once(page):
+    pictures = re.findall(r"url\(data:image/webp;base64,([^)]+)\)", page)
+    assert pictures
+    assert len(pictures) == len(set(pictures))
+
+
+def test_the_same_run_makes_the_same_page(page, small_run, tmp_path):
+    srec.report(small_run, out=tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_text("utf-8") == page
+
+
+def test_without_users_there_is_no_picture_and_no_user(small_run, tmp_path):
+    assert srec.report(small_run, out=tmp_path / "page.html", users=0).shown == 0
+    assert "data:image" not in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_an_unknown_ranker_or_choice_is_refused_by_name(small_run):
+    with pytest.raises(InputError, match="'nobody' is not in this run; it has popularity"):
+        srec.report(small_run, ranker="nobody")
+    with pytest.raises(InputError, match="choice 'all' is not known; give worst, best, random"):
+        srec.report(small_run, choice="all")

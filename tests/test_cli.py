@@ -108,6 +108,23 @@ def test_the_toy_shop_is_written_once(tmp_path):
     assert "already holds a dataset" in sentence(again)
 
 
+def test_a_run_is_kept_and_becomes_a_page(shop, tmp_path):
+    kept = ask(
+        "evaluate", shop, "--ranker", "random,popularity", "--candidates", "uniform:5", "--out", tmp_path / "run"
+    )
+    assert kept.exit_code == 0, kept.output
+    result = ask("report", tmp_path / "run", "--users", 2, "--choose", "random", "--ranker", "popularity")
+    assert result.exit_code == 0, result.output
+    assert "2 of 4 cases" in result.stdout
+    assert "popularity" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
+def test_a_page_of_what_is_no_run_ends_with_a_sentence(tmp_path):
+    result = ask("report", tmp_path)
+    assert result.exit_code == 2
+    assert "is not a run folder" in sentence(result)
+
+
 def test_a_published_dataset_is_converted(tmp_path):
     (tmp_path / "ml").mkdir()
     (tmp_path / "ml" / "movies.csv").write_text("movieId,title,genres\n1,A (1999),Drama\n")

@@ -188,11 +188,14 @@ def _ranked(
             _describe(ranker, cases, workers=workers, progress=progress)
     for fold in cases.folds:
         popularity = popularity_weights(fold.train)
-        rank: Callable[[Case], Sequence[Score] | Recommendation] = ranker  # a program, asked for all that it makes
-        if not isinstance(ranker, MLLMSRec):
+        rank: Callable[[Case], Sequence[Score] | Recommendation]
+        if isinstance(ranker, MLLMSRec):
+            rank = ranker  # asked for all that it makes
+        else:
             with tally.running():
-                rank = fitted(ranker, fold.train, items=cases.items, seed=seed)
-            tally.fitted(rank)
+                own = fitted(ranker, fold.train, items=cases.items, seed=seed)
+            tally.fitted(own)
+            rank = own
         outcomes = bulk.run(
             partial(tally.ask, rank),
             cases.of(fold),

@@ -101,8 +101,10 @@ def evaluate_seeds(
     folders = {name: options.pop(name) for name in ("runs_folder", "out") if options.get(name) is not None}
     reports = {}
     for seed in wanted:
-        own = {name: place if len(wanted) == 1 else Path(place) / f"seed-{seed}" for name, place in folders.items()}
-        reports[seed] = evaluate(make_cases(seed), rankers, seed=seed, **own, **options)
+        own: dict[str, Any] = {
+            name: place if len(wanted) == 1 else Path(place) / f"seed-{seed}" for name, place in folders.items()
+        }
+        reports[seed] = evaluate(make_cases(seed), rankers, seed=seed, **options, **own)
     return SeedReport(reports=reports)
 
 

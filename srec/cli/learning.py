@@ -152,6 +152,7 @@ def train(
     base: Annotated[str, typer.Option(help="The local model to train: local:NAME or local:FOLDER.")] = DEFAULT_MODEL,
     out: Annotated[Path, typer.Option(help="A folder of its own for the LoRA; a killed training goes on there.")],
     dev: Annotated[Path | None, typer.Option(help="Verdict rows of other users: when to stop, what to keep.")] = None,
+    start: Annotated[Path | None, typer.Option(help="A LoRA of the same base and rank to go on from.")] = None,
     epochs: Annotated[int, typer.Option(min=1, help="How often each row is seen.")] = 3,
     rank: Annotated[int, typer.Option(min=1, help="Width of the LoRA.")] = 16,
     learning_rate: Annotated[float, typer.Option(help="The highest; it falls as a cosine.")] = 2e-4,
@@ -167,7 +168,7 @@ def train(
     from srec import train as run
 
     config = TrainConfig(epochs=epochs, rank=rank, learning_rate=learning_rate, ranking=ranking, merge=merge, seed=seed)
-    made = run(rows, base=base, out=out, config=config, dev=dev)
+    made = run(rows, base=base, out=out, config=config, dev=dev, start=start)
     told = ", ".join(f"{name} {number:g}" for name, number in made.metrics.items())
     show.console(json_to).print(f"{made.base} -> {made.folder}: {told}", markup=False)
     write_object({**asdict(made), "folder": str(made.folder)}, json_to)

@@ -13,7 +13,7 @@ from srec.errors import InputError, MissingPackage, ModelError
 from srec.learn.rows import Row, digest_of_rows, read_rows
 from srec.lm.checkpoint import Checkpoint, obtain
 from srec.lm.connect import parse
-from srec.lm.lora import CARD_FILE
+from srec.lm.lora import CARD_FILE, obtain_lora
 
 LANGUAGE_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 AT_LEAST_ONE = ("rank", "epochs", "batch_rows", "batch_positions", "accumulate", "checkpoint_every", "patience")
@@ -140,6 +140,7 @@ def train(
     out: str | Path,
     config: TrainConfig | None = None,
     dev: Dev | None = None,
+    start: str | Path | None = None,
     images: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Lora:
@@ -156,6 +157,7 @@ def train(
         dev: What decides when to stop and which of the LoRAs is kept: verdict rows of other users, as file or rows,
             whose mean AUC of a case is taken; or a function from an LM, the model as it then is, to a number, larger
             for better.
+        start: The folder of a LoRA of the same base, rank and layers to go on from, in the place of a fresh one.
         images: The folder in which `images/` lies; by default that of the file of rows.
         progress: Called after each step.
 
@@ -174,7 +176,8 @@ def train(
     tried = dev if dev is None or callable(dev) else _dev_rows(dev, images)
     model = obtain(wanted.model)
     target = Path(out)
-    asked = _digest(learnt, tried, model, config)
+    first = None if start is None else obtain_lora(start, base=model)
+    asked = _digest(learnt, tried, model, config, start=first.digest if first else "")
     ended = _ended(target, asked)
     if ended is not None:
         return ended
@@ -182,7 +185,9 @@ def train(
         from srec.learn.tuning import Tuning  # noqa: PLC0415 (torch is loaded when it is needed)
     except ImportError as error:
         raise MissingPackage(error.name or "peft", extra="local") from error
-    Tuning(learnt, folder=folder, base=model, out=target, config=config, dev=tried, asked=asked).run(progress)
+    Tuning(learnt, folder=folder, base=model, out=target, config=config, dev=tried, start=first, asked=asked).run(
+        progress
+    )
     return Lora.read(target)
 
 
@@ -203,10 +208,11 @@ def _dev_rows(dev: Rows, images: str | Path | None) -> tuple[list[Row], Path]:
     return verdicts, folder
 
 
-def _digest(rows: list[Row], dev: Any, base: Checkpoint, config: TrainConfig) -> str:
+def _digest(rows: list[Row], dev: Any, base: Checkpoint, config: TrainConfig, *, start: str) -> str:
     """What decides a training; a function given as `dev` counts as such, whatever it does."""
     tried = "function" if callable(dev) else "" if dev is None else digest_of_rows(dev[0])
-    return digest("train", digest_of_rows(rows), tried, base.digest, asdict(config))
+    begun = {"start": start} if start else {}
+    return digest("train", digest_of_rows(rows), tried, base.digest, {**asdict(config), **begun})
 
 
 def _ended(out: Path, asked: str) -> Lora | None:

@@ -31,7 +31,7 @@ from srec.learn.student import Collator, Student, put_lora_on
 from srec.learn.train import Progress, Step, TrainConfig
 from srec.lm.checkpoint import Checkpoint, digest_of
 from srec.lm.local import LocalEngine
-from srec.lm.lora import CARD_FILE, SETTINGS_FILE, WEIGHTS_FILE, digest_of_lora
+from srec.lm.lora import CARD_FILE, SETTINGS_FILE, WEIGHTS_FILE, LoraCheckpoint, digest_of_lora
 from srec.progress import Tick, bar
 from srec.types import Score
 
@@ -59,6 +59,7 @@ class Tuning:
         out: Path,
         config: TrainConfig,
         dev: Callable[[Any], float] | tuple[list[Row], Path] | None,
+        start: LoraCheckpoint | None,
         asked: str,
     ) -> None:
         self._rows, self._base, self._out, self._config, self._asked = rows, base, out, config, asked
@@ -80,6 +81,9 @@ class Tuning:
             layers=config.layers,
             base=base.name,
         )
+        self._start = start
+        if start is not None:
+            _go_on_from(start, self._around)
 
     def run(self, progress: Progress | None) -> None:
         """Train to the end, from the last checkpoint if there is one, and write what came out."""
@@ -220,6 +224,7 @@ class Tuning:
             "training": self._asked,
             "merged": self._config.merge,
             "base": {"name": self._base.name, "digest": self._base.digest},
+            **({} if self._start is None else {"start": self._start.digest}),
             "data": {"digest": digest_of_rows(self._rows), "rows": len(self._rows), "stages": stages},
             "config": asdict(self._config),
             "metrics": {**metrics, "seconds": round(spent_on(history), 1)},
@@ -325,6 +330,25 @@ def load_lora(around: Any, folder: Path) -> None:
     import peft  # noqa: PLC0415 (an extra; slow)
 
     peft.set_peft_model_state_dict(around, load_file(folder / WEIGHTS_FILE))
+
+
+def _go_on_from(start: LoraCheckpoint, around: Any) -> None:
+    """Give the LoRA that is to be trained the numbers of another one."""
+    there = {name: tensor.shape for name, tensor in load_file(start.folder / WEIGHTS_FILE).items()}
+    wanted = {name: tensor.shape for name, tensor in peft_state(around).items()}
+    if there != wanted:
+        raise InputError(
+            f"the LoRA in {start.folder} has another rank or other layers than the TrainConfig; give those of its card"
+        )
+    load_lora(around, start.folder)
+
+
+def peft_state(around: Any) -> dict[str, torch.Tensor]:
+    """The numbers of a LoRA by the names that its file has."""
+    import peft  # noqa: PLC0415 (an extra; slow)
+
+    state: dict[str, torch.Tensor] = peft.get_peft_model_state_dict(around, save_embedding_layers=False)
+    return state
 
 
 def margins_of(

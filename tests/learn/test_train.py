@@ -8,6 +8,7 @@ import pytest
 from made_rows import summary, verdicts
 from typer.testing import CliRunner
 
+from srec.card import read_card
 from srec.cli import app
 from srec.doctor import examine
 from srec.errors import InputError, ModelError
@@ -203,6 +204,21 @@ def test_a_training_killed_twice_ends_as_one_that_was_not(small, folder, tmp_pat
     assert seconds[0] > 0
     assert twice.metrics["seconds"] > sum(seconds)  # of all three parts, less what was lost with a kill
     assert not (tmp_path / "twice" / "checkpoints").exists()
+
+
+def test_a_training_goes_on_from_another_lora(small, folder, tmp_path):
+    given = {"base": f"local:{small}", "images": folder}
+    rows, losses = verdicts(folder, users=4), []
+    first = train(rows, out=tmp_path / "first", config=replace(QUICK, dropout=0.0), **given)
+    again = {"config": replace(QUICK, dropout=0.0, learning_rate=1e-9), "progress": losses.append, **given}
+    second = train(rows, out=tmp_path / "second", start=first.folder, **again)
+    assert losses[0].loss == pytest.approx(first.metrics["loss"], rel=0.5)
+    assert second.digest != first.digest
+    assert read_card(second.folder / "card.toml")["start"] == first.digest
+    with pytest.raises(InputError, match="another rank or other layers"):
+        train(rows, out=tmp_path / "third", start=first.folder, config=replace(QUICK, rank=2), **given)
+    with pytest.raises(ModelError, match="adapter_config"):
+        train(rows, out=tmp_path / "third", start=tmp_path, **given)
 
 
 def test_a_training_that_ended_is_not_done_again(small, folder, tmp_path):

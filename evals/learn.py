@@ -49,9 +49,17 @@ def main() -> None:
 def command(options: argparse.Namespace) -> str:
     """What to type to get these figures."""
     world = options.world if options.world == "toyshop" else Path(options.world).name
-    told = {"seed": options.seed, "budget": f"{options.budget:g}", "reasoning": options.reasoning, "task": options.task}
-    plain = {"reasoning": "user", "task": "next"}
-    said = " ".join(f"--{name} {value}" for name, value in told.items() if plain.get(name) != value)
+    told = {
+        "seed": options.seed,
+        "test-seed": options.test_seed,
+        "budget": f"{options.budget:g}" if options.pupils is None else None,
+        "pupils": options.pupils,
+        "users": options.users,
+        "reasoning": options.reasoning,
+        "task": options.task,
+    }
+    plain = {"test-seed": None, "budget": None, "pupils": None, "users": 100, "reasoning": "user", "task": "next"}
+    said = " ".join(f"--{name} {value}" for name, value in told.items() if name not in plain or plain[name] != value)
     return f"python evals/learn.py --world {world} {said}"
 
 
@@ -60,6 +68,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--world", default="toyshop", help="toyshop, or a dataset folder")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--test-seed", type=int, help="test in another toy shop than the one that was taught in")
     parser.add_argument("--budget", type=float, default=60.0, help="minutes of training")
     parser.add_argument("--users", type=int, default=100, help="test users")
     parser.add_argument("--base", default="", help="srec-tiny for the toy shop, smollm2-135m for a folder")

@@ -72,16 +72,16 @@ def note(step: Step) -> None:
         logger.info("step %d of %d: loss %.3f%s", step.number, step.of, step.loss, dev)
 
 
-def told_of(rows: Sequence[Row], lora: Lora, *, pupils: int, base: str, options: argparse.Namespace) -> dict[str, Any]:
-    """What a training was, for the record."""
+def told_of(rows: Sequence[Row], *lessons: Lora, pupils: int, base: str, options: argparse.Namespace) -> dict[str, Any]:
+    """What a training was, in one lesson or several, for the record."""
     return {
         "reasoning": options.reasoning,
         "base_model": base,
         "taught_users": pupils,
         "rows": dict(Counter(row.stage for row in rows)),
-        "train_seconds": lora.metrics["seconds"],
-        "train": dict(lora.metrics),
-        "lora_digest": lora.digest,
+        "train_seconds": sum(lora.metrics["seconds"] for lora in lessons),
+        "train": [dict(lora.metrics) for lora in lessons],
+        "lora_digest": lessons[-1].digest,
     }
 
 

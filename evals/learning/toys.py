@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,13 @@ from srec.data.cases import CaseSet, LeakWarning
 from srec.data.part import part
 from srec.data.toyshop import ToyShop
 from srec.evaluation.stages.controls import blank, shuffled, with_items
-from srec.learn.rows import read_rows
+from srec.learn.rows import Row, read_rows
 from srec.testing import oracle
 
 NEGATIVES = 20
 DEV_USERS = 30
 MOST_REMINDERS = 240
+AGAIN = 60
 KEEP = 0.5  # cases in which even the oracle ranks the target among the lower half are gifts
 CONFIG = srec.TrainConfig(
     epochs=1,
@@ -39,6 +41,7 @@ CONFIG = srec.TrainConfig(
     ranking=1.0,
     checkpoint_every=25,
 )
+SIGHT = replace(CONFIG, learning_rate=5e-4, batch_rows=16)
 DISTRACTING = ("brand",)  # nobody buys by brand; a description has less to read without it
 
 
@@ -121,46 +124,59 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         return school(seed=options.seed, items=300, pupils=pupils, dev=DEV_USERS, test=options.users, folder=out)
 
     def lesson(pupils: int) -> Rows:
-        return _lesson(place(pupils), chosen, out / f"rows-{pupils}", workers=options.workers)
+        at = place(pupils)
+        return _distilled(at, at.training, chosen, out / f"rows-{pupils}", keep=KEEP, workers=options.workers)
 
     pupils = options.pupils or fitting(lesson, base=base, config=CONFIG, minutes=options.budget, folder=out)
     at, (rows, images) = place(pupils), lesson(pupils)
     dev, _ = _distilled(at, at.dev, chosen, out / "dev", keep=None, workers=options.workers)
-    verdicts = [row for row in dev if row.label is not None]
-    lora = srec.train(
-        rows,
-        base=f"local:{base}",
-        out=out / f"lora-{pupils}",
-        config=CONFIG,
-        dev=verdicts,
-        images=images,
-        progress=note,
-    )
+    given: dict[str, Any] = {
+        "base": f"local:{base}",
+        "dev": [row for row in dev if row.label is not None],
+        "images": images,
+        "progress": note,
+    }
+    first = srec.train(texts(rows), out=out / f"lora-{pupils}", config=CONFIG, **given)
+    lora = srec.train(pictures(rows), out=out / f"sight-{pupils}", config=SIGHT, start=first.folder, **given)
+    asked = at if options.test_seed is None else _elsewhere(options, out)
     taught = with_lm(chosen, srec.connect(f"local:{base}#{lora.folder}"))
     systems = {
-        "oracle": with_lm(chosen, oracle(at.shop)),
+        "oracle": with_lm(chosen, oracle(asked.shop)),
         "base": with_lm(chosen, srec.connect(f"local:{base}")),
         "lora": taught,
         "lora_blank_image": changed(taught, partial(with_items, change=blank)),
         "lora_shuffled": changed(taught, partial(shuffled, seed=options.seed)),
     }
-    found = measured(at.test, systems, served=chosen, lora=lora, base=base, options=options, folder=out)
+    found = measured(asked.test, systems, served=chosen, lora=lora, base=base, options=options, folder=out)
     value = {name: figure["value"] for name, figure in found["auc"].items()}
+    shop = f"toy shop of {len(at.shop.data.items)} toys, seed {options.seed}"
     return {
-        "world": f"toy shop of {len(at.shop.data.items)} toys, seed {options.seed}",
+        "world": shop if options.test_seed is None else f"{shop}, tested in the shop of seed {options.test_seed}",
         "test": "held-out users, who choose among held-out items only",
         **found,
         "gap_closed": (value["lora"] - value["base"]) / (value["oracle"] - value["base"]),
-        **told_of(rows, lora, pupils=pupils, base=base, options=options),
+        **told_of(texts(rows), first, lora, pupils=pupils, base=base, options=options),
     }
 
 
-def _lesson(at: School, chosen: srec.MLLMSRec, folder: Path, *, workers: int) -> Rows:
-    """The teacher's rows on the training cases, with as many of pictures as keep the student's eyes."""
-    rows, images = _distilled(at, at.training, chosen, folder, keep=KEEP, workers=workers)
+def texts(rows: Sequence[Row]) -> list[Row]:
+    """The first lesson: what the teacher said of users, and a few of its answers about pictures."""
     of_items = [row for row in rows if row.stage.startswith(REMINDERS)]
     reminders = set(map(id, of_items[:: max(1, len(of_items) // MOST_REMINDERS)]))
-    return [row for row in rows if not row.stage.startswith(REMINDERS) or id(row) in reminders], images
+    return [row for row in rows if not row.stage.startswith(REMINDERS) or id(row) in reminders]
+
+
+def pictures(rows: Sequence[Row]) -> list[Row]:
+    """The second lesson: all answers about pictures, which the first one makes it forget, and some users again."""
+    of_items = [row for row in rows if row.stage.startswith(REMINDERS)]
+    of_users = [row for row in rows if not row.stage.startswith(REMINDERS)]
+    again = set(list(dict.fromkeys(row.user_id for row in of_users))[:AGAIN])
+    return of_items + [row for row in of_users if row.user_id in again]
+
+
+def _elsewhere(options: argparse.Namespace, out: Path) -> School:
+    """Another shop, of other toys and other people, for the test alone."""
+    return school(seed=options.test_seed, items=300, pupils=12, dev=DEV_USERS, test=options.users, folder=out)
 
 
 def _distilled(

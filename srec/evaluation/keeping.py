@@ -6,7 +6,8 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -72,7 +73,7 @@ class RunWriter:
         if name == self._first:
             self._line(USERS, KeptCase, _case(case))
         if name in self.programs:
-            self._line(MADE + name, Made | None, _made(made, ranked, case.target_ids) if made else None)
+            self._line(MADE + name, Made | None, _made(made, case.target_ids) if made else None)
         events = (event.item.item_id for event in case.history.events[-EVENTS:])
         for item_id in (*events, *ranked.item_ids[:FIRST], *case.target_ids):
             if item_id not in self._seen:
@@ -161,10 +162,11 @@ def _case(case: Case) -> KeptCase:
     )
 
 
-def _made(made: Recommendation, ranked: Ranked, target_ids: Sequence[str]) -> Made:
-    """The first of a program's ranking, and the targets if they are among those that are kept."""
-    explained = explain(made, top=len(ranked.item_ids))
-    shown = [(rank, one) for rank, one in enumerate(explained, 1) if rank <= FIRST or one.item.item_id in target_ids]
+def _made(made: Recommendation, target_ids: Sequence[str]) -> Made:
+    """The first of a program's ranking and the targets among its candidates, explained."""
+    ranking = enumerate(made.ranking.scores, start=1)
+    shown = {rank: score for rank, score in ranking if rank <= FIRST or score.item_id in target_ids}
+    explained = explain(replace(made, scores=tuple(shown.values())), top=len(shown))
     reasons = {score.reason for score in made.scores}
     once = next(iter(reasons)) if len(reasons) == 1 else ""
     return Made(
@@ -172,7 +174,7 @@ def _made(made: Recommendation, ranked: Ranked, target_ids: Sequence[str]) -> Ma
         summaries=made.summaries,
         profile=made.profile,
         reason=once,
-        ranked=tuple(_reasoned(rank, one, once=once) for rank, one in shown),
+        ranked=tuple(_reasoned(rank, one, once=once) for rank, one in zip(shown, explained, strict=True)),
     )
 
 
@@ -226,8 +228,14 @@ def _told(value: Any) -> str:
 
 
 def _json(kind: Any, value: Any) -> str:
-    """One line of ASCII, whatever characters a text holds, halves of surrogate pairs included."""
-    return json.dumps(TypeAdapter(kind).dump_python(value))
+    """One line; half of a surrogate pair, which no file can hold, becomes a question mark."""
+    text = json.dumps(_adapter(kind).dump_python(value), ensure_ascii=False)
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
 
 
 @contextmanager

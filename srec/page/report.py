@@ -29,6 +29,7 @@ from srec.page.prompts import difference
 PAGE = "report.html"
 METRICS = ("ndcg@{k}", "recall@{k}", "mrr@{k}", "auc", "pooled_auc")
 CODES = {"style": "page.css", "script": "page.js"}
+FILTERS = ("number", "interval", "p", "count", "seconds", "day", "head")  # of wording, for the templates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,9 +143,6 @@ def _environment() -> Environment:
     )
     environment.filters |= {name: getattr(wording, name) for name in FILTERS}
     return environment
-
-
-FILTERS = ("number", "interval", "p", "count", "seconds", "day", "head")
 
 
 def _shown(value: Any) -> Any:

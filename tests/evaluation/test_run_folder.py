@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from hostile import HOSTILE, cases_of, functions, hostile_shop, optimized
@@ -100,6 +101,14 @@ def test_a_program_that_fails_on_a_user_keeps_the_others(cases, tmp_path):
     srec.evaluate(cases, {"program": program}, out=tmp_path, workers=1)
     kept = read_run_folder(tmp_path)
     assert [bool(case.made) for case in kept.cases] == [False, True, True]
+
+
+def test_half_a_surrogate_pair_does_not_lose_the_run(cases, tmp_path):
+    program = functions()
+    profile = program.profiling
+    program.profiling = lambda summaries: replace(profile(summaries), text="half \ud800 of \u2028 it")
+    srec.evaluate(cases, {"program": program}, out=tmp_path)
+    assert {case.made["program"].profile.text for case in read_run_folder(tmp_path).cases} == {"half ? of \u2028 it"}
 
 
 def test_what_else_is_in_the_folder_stays(cases, tmp_path):

@@ -11,6 +11,9 @@ from .data.toyshop import toyshop as toyshop
 from .errors import LeakageError as LeakageError
 from .errors import SrecError as SrecError
 from .evaluation.blend import Blend as Blend
+from .evaluation.probe_report import ProbeReport as ProbeReport
+from .evaluation.probes import Probe as Probe
+from .evaluation.probing import probe as probe
 from .evaluation.questions import toy_questions as toy_questions
 from .evaluation.report import Report as Report
 from .evaluation.run import evaluate as evaluate

@@ -24,7 +24,7 @@ from srec.data.candidates import stable_hash
 from srec.data.cases import CaseSet, LeakWarning
 from srec.data.part import part
 from srec.data.toyshop import ToyShop
-from srec.evaluation.stages.controls import blank, shuffled, with_items
+from srec.evaluation.changes import blank, shuffled, with_items
 from srec.learn.rows import Row, read_rows
 from srec.testing import oracle
 

@@ -16,7 +16,7 @@ import typer
 from srec.cli.health import demo, doctor
 from srec.cli.items import convert, describe, toyshop
 from srec.cli.learning import distill, optimize, train
-from srec.cli.measure import evaluate, report
+from srec.cli.measure import evaluate, probe, report
 from srec.cli.options import DEFAULT_MODEL
 from srec.cli.serving import serve
 from srec.cli.users import profile, rank
@@ -31,6 +31,8 @@ JOURNEY: dict[Callable[..., None], str] = {
     rank: f"srec rank toyshop:30x5 --user user00000 --candidates uniform:5 --model {DEFAULT_MODEL} --explain",
     evaluate: "srec evaluate toyshop:60x20 --ranker popularity,markov,content-knn --candidates uniform:20",
     report: "srec evaluate toyshop:60x20 --candidates uniform:20 --out runs/try; then srec report runs/try",
+    probe: f"srec probe toyshop:30x4 --users 2 --candidates uniform:4 --model {DEFAULT_MODEL} "
+    "--probes blank-image,shuffled-order,injection",
     optimize: "srec optimize toyshop:30x12 --optimizer bootstrap --calls 2000 --train 2 --dev 2 "
     f"--candidates uniform:4 --model {DEFAULT_MODEL} --out programs/try",
     distill: f"srec distill toyshop:30x5 --out rows --users 2 --candidates uniform:5 --model {DEFAULT_MODEL}",

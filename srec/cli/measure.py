@@ -1,4 +1,4 @@
-"""How good it is: rankers on the same cases, or each stage against a truth that is known."""
+"""How good it is, and what it rests on: rankers on the same cases, stages against a known truth, probes."""
 
 from __future__ import annotations
 
@@ -177,6 +177,61 @@ def _seconds(listed: str | None) -> list[int] | None:
         return [int(part) for part in named.several(listed) or []]
     except ValueError:
         raise InputError(f"cut-offs {listed!r} are no whole Unix seconds; give them separated by commas") from None
+
+
+def probe(
+    data: Data,
+    *,
+    model: Model = DEFAULT_MODEL,
+    probes: Annotated[
+        str | None,
+        typer.Option(help="By commas, by default all; fig6 is those of the paper's Fig. 6. A wrong name lists them."),
+    ] = None,
+    metric: Annotated[str, typer.Option(help="auc, or ndcg@10, recall@10, mrr@10 at a rank of yours.")] = "auc",
+    task: Task = "next",
+    protocol: Protocol = "leave-last-out",
+    candidates: Candidates = "uniform:20",
+    users: Users = None,
+    seed: Seed = 0,
+    recent: Recent = 20,
+    window: WindowSize = 10,
+    step: Step = 5,
+    reasoning: Reasoning = "user",
+    view: View = "description",
+    program_name: ProgramName = None,
+    store: StoreFolder = None,
+    workers: Workers = 16,
+    json_to: Json = None,
+    strict: Strict = False,
+) -> None:
+    """Change one thing at a time (pictures, texts, order, stages) and see what it does to the program's ranking."""
+    from srec import cases
+    from srec import probe as run
+    from srec.evaluation.probes import chosen as probes_of
+
+    out, wanted = show.console(json_to), probes_of(named.several(probes))
+    program = named.program(
+        named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
+    )
+    source = named.dataset(data, strict=strict)
+    asked = cases(source, task=task, protocol=protocol, candidates=candidates, users=users, seed=seed)
+    if program_name is not None:
+        program = named.saved(program, program_name, source)
+        asked = _unlearned(asked, program_name)
+    report = run(
+        asked,
+        program,
+        lm=named.lm(model, out, connections=workers),
+        probes=wanted,
+        metric=metric,
+        seed=seed,
+        workers=workers,
+        store=named.store(store, source),
+    )
+    tell_rejected(source)
+    print_report(report, out)
+    show.write_json(report.to_json(), json_to)
+    end(report.unscored, "some candidates have no score; the notes below the table say why")
 
 
 def _evaluate_stages(

@@ -170,9 +170,9 @@ class Report:
 
         Without `per_case`, the ranking of each case is left out.
         """
-        found: dict[str, Any] = _plain(self)
-        found["comparisons"] = [_plain(pair) for pair in self.comparisons().pairs] if self.cases else []
-        found["slices"] = _plain(self.slices()) if self.cases else {}
+        found: dict[str, Any] = jsonable(self)
+        found["comparisons"] = [jsonable(pair) for pair in self.comparisons().pairs] if self.cases else []
+        found["slices"] = jsonable(self.slices()) if self.cases else {}
         if not per_case:
             for part in (found, *found["rankers"].values()):
                 del part[PER_CASE]
@@ -314,14 +314,14 @@ def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{reason} {count:,}" for reason, count in counts.items())
 
 
-def _plain(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """`value` as JSON has it."""
     if hasattr(value, "to_dict") and not isinstance(value, Report):
-        return _plain(value.to_dict())
+        return jsonable(value.to_dict())
     if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+        return {one.name: jsonable(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, (tuple, list)) else value
+        return {key: jsonable(inner) for key, inner in value.items()}
+    return [jsonable(inner) for inner in value] if isinstance(value, (tuple, list)) else value

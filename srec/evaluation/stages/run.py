@@ -15,11 +15,12 @@ import dspy
 from srec import bulk
 from srec.data.shopwords import Wordings
 from srec.data.toyshop import ToyShop, toyshop
+from srec.evaluation.changes import blank, shuffled, with_items, without_text
 from srec.evaluation.report import Report
 from srec.evaluation.run import evaluate
 from srec.evaluation.stages import fused, scored, taste, vqa
 from srec.evaluation.stages.ceilings import CASES, ceilings, oracle, toy_cases
-from srec.evaluation.stages.controls import World, blank, shuffled, with_items, without_text
+from srec.evaluation.stages.controls import World
 from srec.evaluation.stages.controls import worlds as worlds_of
 from srec.evaluation.stages.figure import Figure, Figures
 from srec.evaluation.stages.report import StageReport

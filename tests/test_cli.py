@@ -258,6 +258,16 @@ def test_cut_offs_are_seconds(folder):
     assert "cut-off 9 has no event before it" in " ".join(ask(*args, "9").output.split())
 
 
+def test_probes_tell_what_changed_and_what_does_not_apply(folder, server):
+    args = ("probe", folder, "--candidates", "uniform:1", "--probes", "fig6,no-reasoning", "--reasoning", "none")
+    result = ask(*args, "--model", server.model, "--store", "s", "--json", "probes.json")
+    assert result.exit_code == 0, result.output
+    assert "no-reasoning does not apply: the program does not reason." in result.stdout
+    written = json.loads(Path("probes.json").read_text())
+    assert list(written["probes"]) == ["other-text", "no-text", "hallucination"]
+    assert "have a picture" in written["not_applicable"]["blank-image"]
+
+
 def test_the_generated_world_is_a_dataset_too():
     result = ask("evaluate", "toyshop:30x4@7", "--ranker", "popularity", "--candidates", "uniform:5", "--json", "-")
     assert json.loads(result.stdout)["n"] == 4
@@ -363,6 +373,9 @@ BAD_OPTIONS = {
     "unknown retriever": (["evaluate", "DATA", "--ranker", "random", "--candidates", "retriever:knn:5"], "'knn'"),
     "unknown metric": (["evaluate", "DATA", "--ranker", "random", "--compare", "fame"], "fame"),
     "no ranker": (["evaluate", "DATA", "--ranker", ","], "no ranker"),
+    "unknown probe": (["probe", "DATA", "--probes", "smell"], "blank-image"),
+    "no probe": (["probe", "DATA", "--probes", ","], "no probe is given"),
+    "unknown metric": (["probe", "DATA", "--metric", "loss", "--candidates", "uniform:1"], "auc, ndcg@10"),
     "no run file": (["evaluate", "DATA", "--ranker", "run:nosuch"], "nosuch"),
     "unknown task": (["evaluate", "DATA", "--task", "love"], "love"),
     "unknown protocol": (["evaluate", "DATA", "--protocol", "random"], "random"),

@@ -51,7 +51,7 @@ def values_of(scores: Sequence[Score]) -> Floats:
 def _tau(before: Floats, after: Floats) -> float:
     if min(len(set(before.tolist())), len(set(after.tolist()))) < 2:  # noqa: PLR2004  equal scores have no order
         return math.nan
-    return float(stats.kendalltau(before, after, method="asymptotic").statistic)
+    return float(stats.kendalltau(before, after).statistic)
 
 
 def _ranks(values: Floats) -> Floats:

@@ -14,7 +14,7 @@ from srec.types import Fact, ItemDescription, PreferenceSummary, Score, UserProf
 LOOKS, LASTING = ("colour", "pattern"), ("material", "price")
 
 
-def reader(shop, *, blind=False, gullible=False, window=6, step=1):
+def reader(shop, *, blind=False, gullible=False, window=6, step=2):
     """A program that likes what was bought lately in the looks of the last window, and in material and price ever."""
     return MLLMSRec(
         fusion=Fusion(shop, blind=blind),
@@ -77,6 +77,13 @@ def profiled(summaries):
     return UserProfile(user_id=summaries[-1].user_id, text=json.dumps(lasting), until=summaries[-1].until)
 
 
+def likings(text):
+    """Shares as likings: of each aspect, the value that was bought most is liked by 1."""
+    shares = json.loads(text or "{}")
+    most = {aspect: max((shares.get(value, 0.0) for value in FORMS[aspect]), default=0.0) for aspect in WEIGHTS}
+    return {v: shares.get(v, 0.0) / most[aspect] for aspect in WEIGHTS if most[aspect] for v in FORMS[aspect]}
+
+
 class Scoring:
     """Looks by the last summary, material and price by the profile; an instruction is followed by the gullible."""
 
@@ -84,7 +91,7 @@ class Scoring:
         self.gullible = gullible
 
     def __call__(self, profile, preference, candidates, descriptions):
-        liked = json.loads(preference.text), json.loads(profile.text or "{}")
+        liked = likings(preference.text), likings(profile.text)
         return [
             Score(item_id=item.item_id, value=self.value(descriptions[item.item_id].text, *liked))
             for item in candidates

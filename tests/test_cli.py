@@ -375,7 +375,7 @@ BAD_OPTIONS = {
     "no ranker": (["evaluate", "DATA", "--ranker", ","], "no ranker"),
     "unknown probe": (["probe", "DATA", "--probes", "smell"], "blank-image"),
     "no probe": (["probe", "DATA", "--probes", ","], "no probe is given"),
-    "unknown metric": (["probe", "DATA", "--metric", "loss", "--candidates", "uniform:1"], "auc, ndcg@10"),
+    "unknown metric of a probe": (["probe", "DATA", "--metric", "loss", "--candidates", "uniform:1"], "auc, ndcg@10"),
     "no run file": (["evaluate", "DATA", "--ranker", "run:nosuch"], "nosuch"),
     "unknown task": (["evaluate", "DATA", "--task", "love"], "love"),
     "unknown protocol": (["evaluate", "DATA", "--protocol", "random"], "random"),

@@ -12,6 +12,7 @@ from srec.cli import named
 from srec.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_RANKERS,
+    Candidates,
     Data,
     Json,
     Model,

@@ -37,7 +37,33 @@ def section(report: dict, *, name: str) -> str:
         rows.append([ranker, *(cell(result["metrics"][column]) for column in COLUMNS), str(result["unscored"])])
     rows.append(["*chance*", *(f"{report['chance'][column]:.3f}" for column in COLUMNS), ""])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"\n## {report['data']}: {name}\n\n{facts}\n\n{table}\n\n{cost(report)}\n"
+    return f"\n## {report['data']}: {name}\n\n{facts}\n\n{table}\n\n{cost(report)}\n{rivals(report)}{paired(report)}"
+
+
+def rivals(report: dict) -> str:
+    """What each rival of `evals/baselines` was searched for, took and was given in the end."""
+    if not report.get("rivals"):
+        return ""
+    rows = [["rival", "library", "settings", "validation ndcg@10", "tried", "seconds"], ["---"] * 6]
+    for name, found in report["rivals"].items():
+        for fold in found["folds"]:
+            settings = ", ".join(f"{key} {value}" for key, value in fold["config"].items())
+            library = found["name"].partition("(")[2].rstrip(")")
+            reached, tried = number(fold["validation_ndcg@10"]), str(len(fold["tried"]))
+            rows.append([name, library, settings, reached, tried, f"{found['seconds']:,.0f}"])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"\n{table}\n\n`{report['command']}`\n"
+
+
+def paired(report: dict) -> str:
+    """Differences on the same cases, with p corrected for all pairs of the metric."""
+    if not report.get("paired"):
+        return ""
+    rows = [["pair", "metric", "difference", "p (Holm)", "better", "same", "worse"], ["---"] * 7]
+    for pair in report["paired"]:
+        counts = [str(pair[count]) for count in ("better", "same", "worse")]
+        rows.append([f"{pair['a']} - {pair['b']}", pair["metric"], cell(pair), f"{pair['p_holm']:.4f}", *counts])
+    return "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
 SECTIONS = ("vqa", "vqa_open", "vqa_held_out", "fusion", "preference", "profile", "scores")

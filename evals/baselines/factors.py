@@ -40,7 +40,7 @@ class Als:
     patience: int = len(DECAYS)
     grid: tuple[Config, ...] = tuple(
         {"factors": factors, "regularization": regularization, "alpha": alpha}
-        for factors, regularization, alpha in product((16, 32, 64, 128), (0.1, 1.0, 10.0), (1.0, 10.0))
+        for factors, regularization, alpha in product((32, 64, 128), (0.1, 10.0), (1.0, 10.0))
     )
 
     def trials(
@@ -76,7 +76,7 @@ class Bpr:
     patience: int = 4
     grid: tuple[Config, ...] = tuple(
         {"factors": factors, "learning_rate": rate, "regularization": regularization}
-        for factors, rate, regularization in product((32, 64, 128), (0.02, 0.05), (0.01, 0.03))
+        for factors, rate, regularization in product((32, 128), (0.02, 0.05), (0.01, 0.03))
     )
 
     def trials(

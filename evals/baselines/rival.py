@@ -191,13 +191,13 @@ def search(rival: Rival, held_out: CaseSet, *, seed: int) -> Found:
             reached = ndcg(scores, asked)
             seconds = round(time.perf_counter() - started, 1)
             best.tried.append({"config": dict(settings), "ndcg@10": round(reached, 5), "seconds": seconds})
+            print(f"{rival.name} {json.dumps(dict(settings))}: {reached:.4f} after {seconds} s", flush=True)
             if reached > best.ndcg:
                 best.config, best.ndcg, best.scores = settings, reached, scores
             if reached > leading:
                 last, leading = number, reached
             if number - last >= rival.patience:
                 break
-        print(f"{rival.name} {json.dumps(dict(config))}: {leading:.4f} in {seconds} s", flush=True)
     return best
 
 

@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hostile import HOSTILE, cases_of, functions, hostile_shop, optimized
+from hostile_texts import HOSTILE, cases_of, functions, hostile_shop, optimized
 from PIL import Image as Pillow
 
 import srec

@@ -1,7 +1,7 @@
 """Runs to make pages of: a small one of srec's own stages, and one of 200 users."""
 
 import pytest
-from hostile import HOSTILE, cases_of, functions, hostile_shop, optimized
+from hostile_texts import HOSTILE, cases_of, functions, hostile_shop, optimized
 
 import srec
 

@@ -11,7 +11,7 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from hostile import HOSTILE
+from hostile_texts import HOSTILE
 
 import srec
 

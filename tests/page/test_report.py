@@ -7,7 +7,7 @@ from html import unescape
 from html.parser import HTMLParser
 
 import pytest
-from hostile import HOSTILE
+from hostile_texts import HOSTILE
 
 import srec
 from srec.errors import InputError

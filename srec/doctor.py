@@ -16,7 +16,20 @@ from srec.errors import MissingPackage, ModelError, StoreError
 
 State = Literal["ok", "missing", "broken"]
 
-NEEDED = ("srec", "dspy", "numpy", "pyarrow", "pillow", "diskcache", "pydantic", "rich", "scipy", "tomli-w", "typer")
+NEEDED = (
+    "srec",
+    "dspy",
+    "numpy",
+    "pyarrow",
+    "pillow",
+    "diskcache",
+    "pydantic",
+    "rich",
+    "scipy",
+    "tomli-w",
+    "typer",
+    "jinja2",
+)
 EXTRAS = {
     "local": ("accelerate", "gguf", "llguidance", "peft", "safetensors", "torch", "transformers"),
     "serve": ("vllm",),

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import dspy
 import pytest
+from control_c import hear_control_c
 from dspy.utils.exceptions import AdapterParseError, LMServerError
 
 from srec import bulk
@@ -437,11 +438,6 @@ def stage(number):
 for outcome in bulk.run(stage, range(100), key=str, store=sys.argv[1], returns=int, workers=4):
     pass
 """
-
-
-def hear_control_c():
-    """A program started by one in the background may have SIGINT ignored; Ctrl-C must reach this one."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_ctrl_c_keeps_what_is_finished_and_ends_within_seconds(tmp_path):

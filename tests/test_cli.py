@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from control_c import hear_control_c
 from typer.testing import CliRunner
 
 import srec
@@ -444,11 +445,6 @@ def test_json_on_standard_output_is_all_that_stands_there():
     result = shell("evaluate", "toyshop:20x3", "--ranker", "random", "--json", "-")
     assert json.loads(result.stdout)["rankers"].keys() == {"random"}
     assert "NDCG" in result.stderr
-
-
-def hear_control_c():
-    """A program started by one in the background may have SIGINT ignored; Ctrl-C must reach this one."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_control_c_ends_a_run_with_code_130(folder):

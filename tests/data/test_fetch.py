@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from control_c import hear_control_c
 from data_pictures import picture, serving
 
 from srec.data.convert import convert
@@ -137,7 +138,11 @@ def test_a_killed_download_goes_on(server, tmp_path, sign):
         "print(convert('amazon-2018', sys.argv[1], sys.argv[2], download_images=True, manners=quick))"
     )
     command = [sys.executable, "-c", code, str(source), str(tmp_path / "out")]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        preexec_fn=hear_control_c,  # noqa: PLW1509 (no thread holds a lock that the child needs)
+        stderr=subprocess.DEVNULL,
+    )
     assert server.wait_for(5)
     os.kill(process.pid, sign)
     assert process.wait(timeout=30) != 0

@@ -26,6 +26,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import dumps
 import leaderboard
 
+sys.path.remove(str(HERE.parent))  # evals/, whose datasets/ would pass for the package of that name
+
 from srec import convert
 from srec.data.web import Manners
 from srec.errors import SrecError

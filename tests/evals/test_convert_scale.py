@@ -1,13 +1,8 @@
 """The measurement of large conversions, on a small one."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "evals"))
-
-import convert_scale
+from evals import convert_scale
 
 
 @pytest.mark.parametrize("kind", convert_scale.GENERATORS)

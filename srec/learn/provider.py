@@ -25,7 +25,6 @@ from srec.digest import digest
 from srec.errors import InputError, ModelError
 from srec.learn.rows import ROWS_FILE, Row, digest_of_rows, line_of, without_pixels, write_picture, write_rows
 from srec.learn.train import Step, TrainConfig, train
-from srec.lm.connect import FREQUENCY_PENALTY
 from srec.lm.family import Family, Words
 
 LORA = "lora"
@@ -77,8 +76,6 @@ def tunable(
     _check(config)
     served = serve if isinstance(serve, Mapping) else {}
     family = Family(model, device=device, serve=None if serve is False else served)
-    if not family.serves:
-        options.setdefault("frequency_penalty", FREQUENCY_PENALTY)
     return dspy.LM(
         family.model,
         engine=family,

@@ -44,6 +44,8 @@ MOVED = 0.2  # change of a liking that is called a rise or a fall
 OPEN_QUESTIONS = {"kind": "category", "colour": "colour", "pattern": "pattern", "style": ""}
 VERIFIED = re.compile(r"Is the (\w+) of the item (.+)\?")
 EVENT = re.compile(r"^- ", re.MULTILINE)
+LAST = re.compile(r"### |will like the target item")  # a field; where Table 1 of the paper shows the item
+WORD = re.compile(r"[\w-]+")
 
 
 def oracle(shop: ToyShop) -> dspy.LM:
@@ -285,8 +287,9 @@ def _aspect(asked: _Asked) -> str:
 
 
 def _tells(text: str, item: Item, toy: Toy) -> bool:
-    """Whether a text is of a toy: it has the title, or all that can be liked about it."""
-    return clean(item.title) in text or all(toy.facts[aspect] in text for aspect in LIKED)
+    """Whether a text is of a toy: it has the title, or its end, where an item stands, names all that can be liked."""
+    words = set(WORD.findall(LAST.split(text)[-1]))
+    return clean(item.title) in text or all(toy.facts[aspect] in words for aspect in LIKED)
 
 
 def _beginnings(events: Sequence[Event]) -> Iterator[str]:

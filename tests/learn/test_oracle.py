@@ -120,6 +120,35 @@ def test_items_users_and_questions_of_another_world_are_refused(shop, cases, pro
         dspy.Predict("question -> answer")(question="?")
 
 
+@pytest.mark.parametrize("reasoning", ["user", "candidate", "none"])
+def test_facts_alone_are_enough_to_know_an_item_by(shop, cases, program, reasoning):
+    asked = [question for question in srec.toy_questions() if question.aspect != "brand"]
+    teacher = program(reasoning=reasoning)
+    teacher.fusion = srec.ItemFusion(questions=asked, write="facts", doubt=1.0)
+    teacher.set_lm(oracle(shop))
+    made = teacher(cases[0])
+    assert all(score.value is not None for score in made.scores)
+    assert all(item.title not in made.descriptions[item.item_id].text for item in cases[0].candidates)
+
+
+@pytest.mark.parametrize("reasoning", ["user", "none"])
+def test_wishes_that_name_the_facts_of_an_item_do_not_stand_for_it(shop, cases, reasoning):
+    case, (one, other) = cases[0], cases[0].candidates[:2]
+    wants = srec.PreferenceSummary(
+        user_id=case.user_id,
+        text=f"Wanted: {', '.join(shop.truth.toys[one.item_id].facts.values())}.",
+        until=case.history.until,
+        events=1,
+    )
+    who = srec.UserProfile(user_id=case.user_id, text="somebody", until=case.history.until)
+    shown = {one.item_id: srec.ItemDescription(item_id=one.item_id, text=other.title)}
+    scoring = srec.CoTScoring(reasoning=reasoning, lm=oracle(shop))
+    with about(history=case.history, candidates=case.candidates, at=case.at):
+        (score,) = scoring(who, wants, [one], shown)
+    assert score.value is None
+    assert f"shows another item than '{one.item_id}'" in score.error
+
+
 def test_events_that_the_user_did_not_have_are_refused(shop, cases, program):
     teacher = program()
     teacher.set_lm(oracle(shop))

@@ -2,12 +2,29 @@ import os
 from pathlib import Path
 
 import pytest
+import vllm_stub
 
 import srec
 
 PYTHON = Path(os.environ.get("SREC_VLLM_PYTHON") or Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python")
 LANGUAGE = r".*text_model.*\.(q_proj|v_proj|down_proj)"
 STRENGTH = 0.6  # of drawn LoRAs: they write something else than their base, and still words
+
+
+@pytest.fixture
+def base(tmp_path):
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def stub(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUB", "serves")
+    for name in ("SREC_API_KEY", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "SREC_VLLM_PYTHON"):
+        monkeypatch.delenv(name, raising=False)
+    return vllm_stub.written(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ import json
 
 import dspy
 import pytest
-import vllm_stub
 from dspy.lm15 import Message, Request, TextPart
 from vllm_stub import gone, started_with
 
@@ -14,22 +13,6 @@ from srec.lm.checkpoint import obtain
 from srec.lm.family import Family
 from srec.lm.lora import obtain_lora
 from srec.lm.server import served_name
-
-
-@pytest.fixture
-def base(tmp_path):
-    folder = tmp_path / "base"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    return folder
-
-
-@pytest.fixture
-def stub(tmp_path, monkeypatch):
-    monkeypatch.setenv("STUB", "serves")
-    for name in ("SREC_API_KEY", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "SREC_VLLM_PYTHON"):
-        monkeypatch.delenv(name, raising=False)
-    return vllm_stub.written(tmp_path)
 
 
 @pytest.fixture

@@ -22,22 +22,6 @@ from srec.lm.lora import obtain_lora
 from srec.lm.server import StaysLoadedWarning, served_name
 
 
-@pytest.fixture
-def base(tmp_path):
-    folder = tmp_path / "base"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    return folder
-
-
-@pytest.fixture
-def stub(tmp_path, monkeypatch):
-    monkeypatch.setenv("STUB", "serves")
-    for name in ("SREC_API_KEY", "VLLM_ALLOW_RUNTIME_LORA_UPDATING", "SREC_VLLM_PYTHON"):
-        monkeypatch.delenv(name, raising=False)
-    return vllm_stub.written(tmp_path)
-
-
 def lora(folder, *, numbers=b"numbers", **settings):
     folder.mkdir()
     (folder / "adapter_config.json").write_text(json.dumps({"r": 8, **settings}))

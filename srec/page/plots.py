@@ -13,6 +13,7 @@ from typing import Any
 
 from srec.page.wording import interval, number, seconds
 
+MOST_STEPS = 4  # of an axis, so that its numbers stand apart
 WIDTH = 360
 FOREST = 300
 NAME_CHARS = 17
@@ -177,7 +178,7 @@ def costs(
         )
         for name, row in known.items()
     ]
-    decades = range(first, last + 1, max(1, (last - first) // 4))
+    decades = range(first, last + 1, math.ceil((last - first) / MOST_STEPS))
     return Plot(
         title="Quality against cost",
         told="; ".join(mark.told for mark in marks) + ".",

@@ -1,4 +1,4 @@
-"""Write the tables of LEADERBOARD.md from the JSON of `srec evaluate`, with and without `--stages`.
+"""Write the tables of LEADERBOARD.md from the JSON of `srec evaluate`, with and without `--stages`, and of `learn.py`.
 
 python evals/leaderboard.py evals/results/NAME.json ... > evals/LEADERBOARD.md
 """
@@ -6,6 +6,8 @@ python evals/leaderboard.py evals/results/NAME.json ... > evals/LEADERBOARD.md
 import json
 import sys
 from pathlib import Path
+
+from learning import record
 
 COLUMNS = ("ndcg@10", "recall@10", "mrr@10", "auc", "pooled_auc")
 HEAD = """# Leaderboard
@@ -21,8 +23,14 @@ def main() -> None:
     sys.stdout.write(HEAD)
     for path in map(Path, sys.argv[1:]):
         report = json.loads(path.read_text(encoding="utf-8"))
-        written = stages(report) if "vqa" in report else section(report, name=path.stem)
-        sys.stdout.write(written)
+        sys.stdout.write(written(report, name=path.stem))
+
+
+def written(report: dict, *, name: str) -> str:
+    """The section of one JSON file, by what is in it."""
+    if "taught_users" in report:
+        return record.section(report)
+    return stages(report) if "vqa" in report else section(report, name=name)
 
 
 def section(report: dict, *, name: str) -> str:

@@ -28,7 +28,7 @@ def main() -> None:
 
 def written(report: dict, *, name: str) -> str:
     """The section of one JSON file, by what is in it."""
-    if "taught_users" in report:
+    if "taught_cases" in report:
         return record.section(report)
     return stages(report) if "vqa" in report else section(report, name=name)
 

@@ -5,7 +5,8 @@
 
 `--world toyshop` learns from an oracle that knows the shop's truth and is tested on held-out users and held-out items;
 `--world DATA` learns from the real labels of a dataset folder and is tested on users that it has not seen.
-`--budget` is the minutes of training: as many users are taught as this machine can train on in that time. All that was
+`--budget` is the minutes of training: as many cases are taught as this machine can train on in that time, one a user in
+the toy shop. All that was
 asked, answered and trained is kept in `--out`, so a run that was killed goes on where it was.
 """
 
@@ -74,7 +75,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--base", default="", help="srec-tiny for the toy shop, smollm2-135m for a folder")
     parser.add_argument("--reasoning", choices=("user", "candidate", "none"), default="user")
     parser.add_argument("--task", default="next", help="next, or like:4.0; of a dataset folder")
-    parser.add_argument("--pupils", type=int, help="training users, in the place of as many as --budget allows")
+    parser.add_argument("--pupils", type=int, help="training cases, in the place of as many as --budget allows")
     parser.add_argument("--vllm", action=argparse.BooleanOptionalAction, default=True, help="serve the student, too")
     parser.add_argument("--record", action="store_true", help="append to evals/LOG.md and evals/LEADERBOARD.md")
     parser.add_argument("--out", type=Path, default=Path("runs") / "learn")

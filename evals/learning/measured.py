@@ -77,7 +77,7 @@ def told_of(rows: Sequence[Row], *lessons: Lora, pupils: int, base: str, options
     return {
         "reasoning": options.reasoning,
         "base_model": base,
-        "taught_users": pupils,
+        "taught_cases": pupils,
         "rows": dict(Counter(row.stage for row in rows)),
         "train_seconds": sum(lora.metrics["seconds"] for lora in lessons),
         "train": [dict(lora.metrics) for lora in lessons],

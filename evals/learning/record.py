@@ -30,7 +30,7 @@ def facts(found: Mapping[str, Any]) -> str:
     closed = f", {found['gap_closed']:.0%} of the gap to the oracle closed" if "gap_closed" in found else ""
     return (
         f"{found['test']}, n = {found['n']}; base `{found['base_model']}`, reasoning `{found['reasoning']}`; "
-        f"{found['taught_users']:,} users taught, rows: {rows}; {found['train_seconds'] / 60:.0f} minutes of training"
+        f"{found['taught_cases']:,} cases taught, rows: {rows}; {found['train_seconds'] / 60:.0f} minutes of training"
         f"{closed}. `{found['command']}`"
     )
 

@@ -6,8 +6,7 @@
 `--world toyshop` learns from an oracle that knows the shop's truth and is tested on held-out users and held-out items;
 `--world DATA` learns from the real labels of a dataset folder and is tested on users that it has not seen.
 `--budget` is the minutes of training: as many cases are taught as this machine can train on in that time, one a user in
-the toy shop. All that was
-asked, answered and trained is kept in `--out`, so a run that was killed goes on where it was.
+the toy shop. All that was asked, answered and trained is kept in `--out`, so a run that was killed goes on where it was.
 """
 
 from __future__ import annotations

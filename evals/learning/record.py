@@ -43,7 +43,7 @@ def section(found: Mapping[str, Any]) -> str:
 def append(found: Mapping[str, Any], *, log: Path, leaderboard: Path) -> None:
     """Add the run to the log, as its newest entry, and to the leaderboard, as its last section."""
     told = "; ".join(f"{name.replace('_', ' ')} {cell(figure)}" for name, figure in found["auc"].items())
-    entry = f"\n## {found['date']} · Learning: {found['world']}\n- {facts(found)}\n- AUC: {told}.\n"
+    entry = f"\n## {found['date']} · Learning: {found['world']}\n- {facts(found)}\n- AUC (chance .500): {told}.\n"
     begin, _, rest = log.read_text("utf-8").partition(TITLE)
     log.write_text(f"{begin}{TITLE}{entry}{rest}", encoding="utf-8")
     with leaderboard.open("a", encoding="utf-8") as page:

@@ -6,7 +6,7 @@
 `--world toyshop` learns from an oracle that knows the shop's truth and is tested on held-out users and held-out items;
 `--world DATA` learns from the real labels of a dataset folder and is tested on users that it has not seen.
 `--budget` is the minutes of training: as many cases are taught as this machine can train on in that time, one a user in
-the toy shop. All that was asked, answered and trained is kept in `--out`, so a run that was killed goes on where it was.
+the toy shop. All that was asked, answered and trained is kept in `--out`, so that a run that was killed goes on.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def command(options: argparse.Namespace) -> str:
     }
     plain = {"test-seed": None, "budget": None, "pupils": None, "users": 100, "reasoning": "user", "task": "next"}
     said = " ".join(f"--{name} {value}" for name, value in told.items() if name not in plain or plain[name] != value)
-    return f"python evals/learn.py --world {world} {said}"
+    return f"python evals/learn.py --world {world} {said}{'' if options.vllm else ' --no-vllm'}"
 
 
 def parsed() -> argparse.Namespace:

@@ -54,11 +54,20 @@ def command(options: argparse.Namespace) -> str:
         "test-seed": options.test_seed,
         "budget": f"{options.budget:g}" if options.pupils is None else None,
         "pupils": options.pupils,
+        "more": options.more,
         "users": options.users,
         "reasoning": options.reasoning,
         "task": options.task,
     }
-    plain = {"test-seed": None, "budget": None, "pupils": None, "users": 100, "reasoning": "user", "task": "next"}
+    plain = {
+        "test-seed": None,
+        "budget": None,
+        "pupils": None,
+        "more": 0,
+        "users": 100,
+        "reasoning": "user",
+        "task": "next",
+    }
     said = " ".join(f"--{name} {value}" for name, value in told.items() if name not in plain or plain[name] != value)
     return f"python evals/learn.py --world {world} {said}{'' if options.vllm else ' --no-vllm'}"
 
@@ -75,6 +84,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--reasoning", choices=("user", "candidate", "none"), default="user")
     parser.add_argument("--task", default="next", help="next, or like:4.0; of a dataset folder")
     parser.add_argument("--pupils", type=int, help="training cases, in the place of as many as --budget allows")
+    parser.add_argument("--more", type=int, default=0, help="further cases, in a third lesson; of the toy shop")
     parser.add_argument("--vllm", action=argparse.BooleanOptionalAction, default=True, help="serve the student, too")
     parser.add_argument("--record", action="store_true", help="append to evals/LOG.md and evals/LEADERBOARD.md")
     parser.add_argument("--out", type=Path, default=Path("runs") / "learn")

@@ -119,14 +119,14 @@ class MLLMSRec(dspy.Module):
 
     def _recommend(self, read: History, candidates: Sequence[Item], *, at: int | None) -> Recommendation:
         items = {item.item_id: item for item in [*(event.item for event in read.events), *candidates]}
-        with at_stage("fusion"):
+        with at_stage("fusion", units=len(items)):
             described = parallel(partial(_or_none, self.fusion), list(items.values()), workers=self.workers)
         descriptions = {one.item_id: one for one in described if one is not None}
-        with at_stage("preference"):
+        with at_stage("preference", units=1):
             summaries = tuple(self.preference(read, descriptions))
         if not summaries:
             raise InputError(f"the preference stage gave no summary for user {read.user_id!r}; give one at least")
-        with at_stage("profiling"):
+        with at_stage("profiling", units=1):
             profile = self.profiling(summaries)
         for made, what in ((summaries[-1], "summary"), (profile, "profile")):
             if at is not None and made.until >= at:
@@ -134,7 +134,7 @@ class MLLMSRec(dspy.Module):
                     f"the {what} of user {read.user_id!r} was made from events until {made.until}, the case is at "
                     f"{at}; make it from history.before({at})"
                 )
-        with at_stage("scoring"):
+        with at_stage("scoring", units=len(candidates)):
             scores = tuple(self.scoring(profile, summaries[-1], candidates, descriptions))
         if [score.item_id for score in scores] != [item.item_id for item in candidates]:
             raise InputError(

@@ -240,6 +240,20 @@ def test_an_evaluation_shows_what_it_is_asked_for(shop):
     assert report["retrieved"]["n"] == report["n"]
 
 
+def test_an_evaluation_tells_what_a_larger_one_would_take(shop, server):
+    args = ("evaluate", shop, "--ranker", "program", "--candidates", "uniform:3", "--users", 2, "--model", server.model,
+            "--store", "s", "--costs", "--project", "1000x100000", "--price", "1,2")  # fmt: skip
+    first = ask(*args).stdout
+    assert "program, a recommendation" in first
+    assert "1,000 items, 100,000 users with 4 candidates each" in first
+    assert "money" in first
+    assert "took all of fusion" in " ".join(ask(*args).stdout.split())
+    for wrong in ("1000", "1000x", "-1x5", "1e3xinf"):
+        refused = ask("evaluate", shop, "--ranker", "random", "--project", wrong)
+        assert refused.exit_code == 2
+        assert "--project" in refused.output
+
+
 def test_without_per_case_the_json_is_short(shop):
     result = ask("evaluate", shop, "--ranker", "random", "--candidates", "uniform:5", "--json", "-")
     assert "cases" not in json.loads(result.stdout)["rankers"]["random"]

@@ -42,6 +42,7 @@ CONFIG = srec.TrainConfig(
     checkpoint_every=25,
 )
 SIGHT = replace(CONFIG, learning_rate=5e-4, batch_rows=16)
+FURTHER = replace(CONFIG, learning_rate=5e-4)
 DISTRACTING = ("brand",)  # nobody buys by brand; a description has less to read without it
 
 
@@ -128,7 +129,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         return _distilled(at, at.training, chosen, out / f"rows-{pupils}", keep=KEEP, workers=options.workers)
 
     pupils = options.pupils or fitting(lesson, base=base, config=CONFIG, minutes=options.budget, folder=out)
-    at, (rows, images) = place(pupils), lesson(pupils)
+    at, (rows, images) = place(pupils + options.more), lesson(pupils)
     dev, _ = _distilled(at, at.dev, chosen, out / "dev", keep=None, workers=options.workers)
     given: dict[str, Any] = {
         "base": f"local:{base}",
@@ -138,6 +139,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
     first = srec.train(texts(rows), out=out / f"lora-{pupils}", config=CONFIG, **given)
     lora = srec.train(pictures(rows), out=out / f"sight-{pupils}", config=SIGHT, start=first.folder, **given)
+    lessons = [first, lora]
+    if options.more:
+        every, given["images"] = lesson(pupils + options.more)
+        into = out / f"more-{pupils}-{options.more}"
+        lora = srec.train(further(every, rows), out=into, config=FURTHER, start=lora.folder, **given)
+        lessons.append(lora)
     asked = at if options.test_seed is None else _elsewhere(options, out)
     taught = with_lm(chosen, srec.connect(f"local:{base}#{lora.folder}"))
     systems = {
@@ -155,7 +162,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "test": "held-out users, who choose among held-out items only",
         **found,
         "gap_closed": (value["lora"] - value["base"]) / (value["oracle"] - value["base"]),
-        **told_of(texts(rows), first, lora, pupils=pupils, base=base, options=options),
+        **told_of(texts(rows), *lessons, pupils=pupils + options.more, base=base, options=options),
     }
 
 
@@ -172,6 +179,12 @@ def pictures(rows: Sequence[Row]) -> list[Row]:
     of_users = [row for row in rows if not row.stage.startswith(REMINDERS)]
     again = set(list(dict.fromkeys(row.user_id for row in of_users))[:AGAIN])
     return of_items + [row for row in of_users if row.user_id in again]
+
+
+def further(every: Sequence[Row], taught: Sequence[Row]) -> list[Row]:
+    """The third lesson: users who were in none so far, and all answers about pictures among them."""
+    known = {row.user_id for row in taught if not row.stage.startswith(REMINDERS)}
+    return [row for row in every if row.stage.startswith(REMINDERS) or row.user_id not in known]
 
 
 def _elsewhere(options: argparse.Namespace, out: Path) -> School:

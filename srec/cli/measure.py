@@ -31,14 +31,12 @@ from srec.cli.options import (
     Workers,
 )
 from srec.cli.outcome import end, print_report, tell_rejected, unscored, write_object
+from srec.cli.parts import of_cases, pair, projections
 from srec.errors import InputError
 from srec.exits import notice
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from srec.data.cases import CaseSet
-    from srec.evaluation.report import Report
     from srec.recommender import MLLMSRec
 
 
@@ -82,6 +80,11 @@ def evaluate(
     workers: Workers = 16,
     json_to: Json = None,
     runs: Annotated[Path | None, typer.Option(help="Write the rankings here, in TREC's format.")] = None,
+    costs: Annotated[bool, typer.Option("--costs", help="What each stage and a recommendation took.")] = False,
+    project: Annotated[
+        str | None, typer.Option(metavar="ITEMSxUSERS", help="What the program would take for so many.")
+    ] = None,
+    price: Annotated[str | None, typer.Option(metavar="IN,OUT", help="Of a million tokens, for --project.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="Keep the run in this folder, for srec report; it may hold other things.")
     ] = None,
@@ -99,6 +102,7 @@ def evaluate(
     console, names = show.console(json_to), named.several(ranker) or []
     for name in names:
         check_name(name)
+    sizes, prices = pair(project, "--project", "x", int), pair(price, "--price", ",", float)
     by = None if slices in (None, "all") else list(named_slicings(named.several(slices)))
     program = named.program(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
@@ -130,9 +134,10 @@ def evaluate(
     )
     tell_rejected(source)
     for one in found.reports.values():
-        for part in _parts(one, compare=compare, sliced=slices is not None, by=by):
+        more = [one.beyond] * beyond + [one.calibration] * calibration + [one.costs] * costs
+        for part in (*of_cases(one, compare=compare, sliced=slices is not None, by=by), *more):
             print_report(part, console)
-        for part in [one.beyond] * beyond + [one.calibration] * calibration:
+        for part in () if sizes is None else projections(one, *sizes, price=prices):
             print_report(part, console)
     if seeds > 1:
         print_report(found.table, console)
@@ -159,15 +164,6 @@ def report(
     choice: Any = choose  # checked there
     page = write(run, out=out, users=users, choice=choice, ranker=ranker, seed=seed)
     show.console().print(str(page), markup=False, soft_wrap=True)
-
-
-def _parts(report: Report, *, compare: str | None, sliced: bool, by: list[str] | None) -> Iterator[Any]:
-    """The report, and what is asked for of its cases."""
-    yield report
-    if compare is not None:
-        yield report.comparisons(compare)
-    if sliced:
-        yield report.slices(by, metric=compare)
 
 
 def _seconds(listed: str | None) -> list[int] | None:

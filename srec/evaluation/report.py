@@ -18,6 +18,7 @@ from srec.errors import InputError
 from srec.evaluation import calibration as calibrated
 from srec.evaluation.beyond import Beyond
 from srec.evaluation.calibration import Calibration
+from srec.evaluation.costs import Projection, costs_table, projected
 from srec.evaluation.paired import FLIPS, Comparisons, Difference, all_pairs, difference
 from srec.evaluation.slices import Slices, Slicing, named_slicings, sliced
 from srec.evaluation.tables import cell, head, number, plain, table
@@ -164,6 +165,34 @@ class Report:
         if not rows:
             return Group(Text("No ranker here gives probabilities, so there is no calibration."))
         return Group(*(calibrated.shown(name, row) for name, row in rows.items()))
+
+    @property
+    def costs(self) -> Table:
+        """LM calls, tokens, seconds and failures of every stage of the programs, and of one recommendation."""
+        return costs_table(self.rankers, n=self.n)
+
+    def projected(
+        self,
+        ranker: str,
+        *,
+        items: int,
+        users: int,
+        candidates: int | None = None,
+        price: tuple[float, float] | None = None,
+    ) -> Projection:
+        """What a program would take for a catalogue and a user base of this size, from what its stages took here.
+
+        Each item is described once; each user gets summaries, a profile and `candidates` scores, by default as many as
+        a case has here on average. `price` is that of a million tokens, in and out.
+
+        Raises:
+            InputError: a ranker without stages, a size below 0, or a stage whose results all came from the store.
+        """
+        self._known(ranker)
+        row = self.rankers[ranker]
+        if candidates is None:
+            candidates = round(sum(case.candidates for case in row.cases) / self.n)
+        return projected(ranker, row, items=items, users=users, candidates=candidates, price=price)
 
     def to_dict(self, *, per_case: bool = True) -> dict[str, Any]:
         """The report as plain values, comparisons and slices included; what is no number is None.

@@ -1,7 +1,7 @@
 """What was asked of language models, counted: calls, tokens, results taken from the store, images not seen, failures.
 
 Counting follows the context, so it reaches worker threads that run in a copy of it. `at_stage` says which stage of a
-program the counts inside its block belong to.
+program the counts inside its block belong to, and how many results it made, for what one of them costs.
 """
 
 from __future__ import annotations
@@ -15,8 +15,29 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
+class Fresh:
+    """What `units` results of a stage took, of which nothing came from a store: the base of unit costs."""
+
+    units: int = 0
+    lm_calls: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Block:
+    """What an `at_stage` block makes: `units` results (descriptions, one user's summaries, a profile, scores)."""
+
+    units: int = 0
+
+
+@dataclass(slots=True)
 class StageUsage:
-    """Counts of one stage. `seconds` are those that its callers waited, added up where several waited at once."""
+    """Counts of one stage. `seconds` are those that its callers waited, added up where several waited at once.
+
+    `fresh` has those of blocks that said how many results they make, and took none of their answers from a store.
+    """
 
     lm_calls: int = 0
     cache_hits: int = 0
@@ -26,6 +47,7 @@ class StageUsage:
     unseen_images: int = 0
     failures: int = 0
     seconds: float = 0.0
+    fresh: Fresh = field(default_factory=Fresh)
 
 
 @dataclass(slots=True)
@@ -53,10 +75,12 @@ class Usage:
             if stage:
                 _add(self.stages.setdefault(stage, StageUsage()), counts)
 
-    def spend(self, stage: str, seconds: float) -> None:
-        """Add to the seconds of a stage."""
+    def spend(self, stage: str, seconds: float, fresh: Mapping[str, float]) -> None:
+        """Add to the seconds of a stage, and to what its fresh results took."""
         with self._lock:
-            _add(self.stages.setdefault(stage, StageUsage()), {"seconds": seconds})
+            known = self.stages.setdefault(stage, StageUsage())
+            _add(known, {"seconds": seconds})
+            _add(known.fresh, fresh)
 
 
 _open: ContextVar[tuple[Usage, ...]] = ContextVar("srec_usage", default=())
@@ -75,15 +99,21 @@ def count_usage() -> Iterator[Usage]:
 
 
 @contextmanager
-def at_stage(name: str) -> Iterator[None]:
-    """Count what happens inside the block, and its seconds, for the stage of this name too."""
-    token, began = _stage.set(name), time.perf_counter()
+def at_stage(name: str, *, units: int = 0) -> Iterator[Block]:
+    """Count what happens inside the block, and its seconds, for the stage of this name too.
+
+    `units` is how many results the block makes; one that learns it on the way sets it on what `with` gives it.
+    """
+    token, began, outer, block = _stage.set(name), time.perf_counter(), _open.get(), Block(units)
     try:
-        yield
+        with count_usage() as inside:
+            yield block
     finally:
         _stage.reset(token)
-        for usage in _open.get():
-            usage.spend(name, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        fresh = _fresh(block, inside, seconds)
+        for usage in outer:
+            usage.spend(name, seconds, fresh)
 
 
 def record(**counts: int) -> None:
@@ -92,6 +122,14 @@ def record(**counts: int) -> None:
         usage.add(stage=_stage.get(), **counts)
 
 
-def _add(stage: StageUsage, counts: Mapping[str, float]) -> None:
+def _fresh(block: Block, inside: Usage, seconds: float) -> dict[str, float]:
+    """What a block adds to the fresh results: nothing, if it had answers from a store. What failed was paid for too."""
+    if not block.units or inside.cache_hits:
+        return {}
+    counts = ("lm_calls", "prompt_tokens", "output_tokens")
+    return {"units": block.units, "seconds": seconds} | {name: getattr(inside, name) for name in counts}
+
+
+def _add(counted: StageUsage | Fresh, counts: Mapping[str, float]) -> None:
     for name, count in counts.items():
-        setattr(stage, name, getattr(stage, name) + count)
+        setattr(counted, name, getattr(counted, name) + count)

@@ -1,0 +1,47 @@
+"""What is printed of a report below its table, where it is asked for."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from srec.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from srec.evaluation.report import Report
+
+
+def of_cases(report: Report, *, compare: str | None, sliced: bool, by: list[str] | None) -> Iterator[Any]:
+    """The report, and what is asked for of its cases."""
+    yield report
+    if compare is not None:
+        yield report.comparisons(compare)
+    if sliced:
+        yield report.slices(by, metric=compare)
+
+
+def projections(report: Report, items: int, users: int, *, price: tuple[float, float] | None) -> Iterator[Any]:
+    """What each program would take for so many items and users, or why that is not known."""
+    for name, row in report.rankers.items():
+        if row.stages:
+            try:
+                yield report.projected(name, items=items, users=users, price=price)
+            except InputError as error:
+                yield Text(str(error))
+
+
+def pair(given: str | None, option: str, between: str, kind: Callable[[str], Any]) -> tuple[Any, Any] | None:
+    """The two numbers of an argument, each from 0 on."""
+    if given is None:
+        return None
+    try:
+        first, second = map(kind, given.split(between))
+    except ValueError:
+        first = second = math.nan
+    if not (0 <= first < math.inf and 0 <= second < math.inf):
+        raise InputError(f"{option} {given!r} is not two numbers from 0 on with {between!r} between them")
+    return first, second

@@ -1,0 +1,111 @@
+"""What a program would cost elsewhere, held against what it did cost here."""
+
+import pytest
+
+import srec
+from srec.errors import InputError
+from srec.lm.usage import at_stage, count_usage, record
+from srec.testing import oracle
+
+
+@pytest.fixture(scope="module")
+def shop():
+    return srec.toyshop(items=24, users=30, seed=5)
+
+
+@pytest.fixture(scope="module")
+def asked(shop):
+    return srec.cases(shop.data, users=6, candidates="uniform:4", seed=5)
+
+
+@pytest.fixture(scope="module")
+def program():
+    return srec.MLLMSRec(preference=srec.TemporalPreference(window=8, step=8), workers=1)
+
+
+@pytest.fixture(scope="module")
+def report(asked, program, shop):
+    return srec.evaluate(asked, {"program": program, "popularity": "popularity"}, lm=oracle(shop), workers=1)
+
+
+def test_a_projection_to_what_was_measured_is_what_it_took(asked, report):
+    row = report.rankers["program"]
+    items = row.stages["fusion"].fresh.units
+    found = report.projected("program", items=items, users=6)
+    assert found.candidates == 5
+    assert found.total.lm_calls == pytest.approx(row.lm_calls)
+    assert found.total.prompt_tokens == pytest.approx(row.prompt_tokens)
+    assert found.total.output_tokens == pytest.approx(row.output_tokens)
+    assert 0 < found.total.seconds <= row.seconds * 1.01
+
+
+def test_items_and_users_cost_apart(report):
+    once = report.projected("program", items=10, users=0)
+    assert once.total == once.stages["fusion"]
+    assert once.total.lm_calls > 0
+    more = report.projected("program", items=20, users=0)
+    assert more.total.lm_calls == pytest.approx(2 * once.total.lm_calls)
+    wide = report.projected("program", items=0, users=10, candidates=100)
+    narrow = report.projected("program", items=0, users=10, candidates=50)
+    assert wide.stages["scoring"].lm_calls == pytest.approx(2 * narrow.stages["scoring"].lm_calls)
+    assert wide.stages["profiling"] == narrow.stages["profiling"]
+
+
+def test_a_price_is_of_a_million_tokens(report):
+    found = report.projected("program", items=1000, users=1000, price=(2.0, 10.0))
+    tokens = found.total.prompt_tokens * 2 + found.total.output_tokens * 10
+    assert found.money == pytest.approx(tokens / 1e6)
+    assert "money" in str(found)
+    assert report.projected("program", items=1, users=1).money is None
+
+
+def test_a_store_that_has_everything_tells_no_cost(asked, program, shop, tmp_path):
+    for _ in range(2):
+        again = srec.evaluate(asked, program, lm=oracle(shop), store=tmp_path, workers=1)
+    assert again.rankers["program"].lm_calls == 0
+    with pytest.raises(InputError, match=r"took all of fusion, .*scoring from the store.*new store"):
+        again.projected("program", items=1, users=1)
+
+
+def test_users_from_a_store_do_not_make_the_others_cheap(asked, program, shop, tmp_path, report):
+    few = srec.cases(shop.data, users=3, candidates="uniform:4", seed=5)
+    known = {case.user_id for case in few}
+    assert known < {case.user_id for case in asked}
+    srec.evaluate(few, program, lm=oracle(shop), store=tmp_path, workers=1)
+    rest = srec.evaluate(asked, program, lm=oracle(shop), store=tmp_path, workers=1).rankers["program"]
+    assert rest.stages["profiling"].fresh.units == 3
+    assert rest.stages["profiling"].fresh.lm_calls == 3
+    assert rest.stages["scoring"].fresh.units == 15
+    assert report.rankers["program"].stages["profiling"].fresh.units == 6
+
+
+def test_what_cannot_be_projected_is_told(report):
+    with pytest.raises(InputError, match="'popularity' has no stages"):
+        report.projected("popularity", items=1, users=1)
+    with pytest.raises(InputError, match="from 0 on"):
+        report.projected("program", items=-1, users=1)
+    with pytest.raises(InputError, match="'nobody' is not in this report"):
+        report.projected("nobody", items=1, users=1)
+
+
+def test_a_block_that_took_from_a_store_counts_for_no_unit_cost():
+    with count_usage() as usage:
+        with at_stage("scoring", units=2):
+            record(lm_calls=2, prompt_tokens=10)
+        with at_stage("scoring", units=2):
+            record(lm_calls=1, cache_hits=1)
+        with at_stage("scoring") as block:
+            record(lm_calls=1)
+            block.units = 1
+    fresh = usage.stages["scoring"].fresh
+    assert (fresh.units, fresh.lm_calls, fresh.prompt_tokens) == (3, 3, 10)
+    assert usage.lm_calls == usage.stages["scoring"].lm_calls == 4
+
+
+def test_the_table_of_costs_has_every_stage_and_a_recommendation(report):
+    from srec.evaluation.tables import plain
+
+    text = plain(report.costs)
+    for name in ("fusion", "preference", "profiling", "scoring", "a recommendation"):
+        assert f"program, {name}" in text
+    assert "popularity" not in text

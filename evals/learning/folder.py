@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     out = options.out / f"{data.name}-{options.seed}-{options.task.replace(':', '-')}"
     out.mkdir(parents=True, exist_ok=True)
     base = options.base or "smollm2-135m"
-    order = np.random.default_rng(options.seed).permutation(data.users).tolist()
+    order = drawn(data, options.seed)
     test, dev, training = order[: options.users], order[options.users :][:DEV_USERS], order[options.users + DEV_USERS :]
     chosen, student = program(), srec.connect(f"local:{base}")
 
@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     lora = srec.train(
         rows, base=f"local:{base}", out=out / f"lora-{pupils}", config=CONFIG, dev=looked, images=images, progress=note
     )
-    tested = _of_users(data, test, options=options)
+    tested = of_users(data, test, options=options)
     systems: dict[str, Any] = {name: name for name in BASELINES}
     systems["base"] = with_lm(chosen, student)
     systems["lora"] = with_lm(chosen, srec.connect(f"local:{base}#{lora.folder}"))
@@ -111,7 +111,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _of_users(data: Dataset, users: Sequence[str], *, options: argparse.Namespace) -> CaseSet:
+def drawn(data: Dataset, seed: int) -> list[str]:
+    """All users in the order in which they are taken: for the test, for development, for training."""
+    users: list[str] = np.random.default_rng(seed).permutation(data.users).tolist()
+    return users
+
+
+def of_users(data: Dataset, users: Sequence[str], *, options: argparse.Namespace) -> CaseSet:
     """One case of each user: the last one. Rankers are fitted on all other events, as everywhere."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LeakWarning)
@@ -125,6 +131,6 @@ def _earlier(data: Dataset, users: Sequence[str], count: int, *, options: argpar
     back = 0
     while len(found) < count and back < STEP_BACK * count:
         shorter = part(data, users=users, events=before_last(data, back))
-        found += _of_users(shorter, users, options=options)
+        found += of_users(shorter, users, options=options)
         back += STEP_BACK
     return found[:count]

@@ -45,7 +45,8 @@ def section(report: dict, *, name: str) -> str:
         rows.append([ranker, *(cell(result["metrics"][column]) for column in COLUMNS), str(result["unscored"])])
     rows.append(["*chance*", *(f"{report['chance'][column]:.3f}" for column in COLUMNS), ""])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"\n## {report['data']}: {name}\n\n{facts}\n\n{table}\n\n{cost(report)}\n{rivals(report)}{paired(report)}"
+    further = f"{rivals(report)}{sliced(report)}{paired(report)}"
+    return f"\n## {report['data']}: {name}\n\n{facts}\n\n{table}\n\n{cost(report)}\n{further}"
 
 
 def rivals(report: dict) -> str:
@@ -61,6 +62,18 @@ def rivals(report: dict) -> str:
             rows.append([name, library, settings, reached, tried, f"{found['seconds']:,.0f}"])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"\n{table}\n\n`{report['command']}`\n"
+
+
+def sliced(report: dict) -> str:
+    """Every ranker on the slices of the cases."""
+    found = report.get("slices") or {}
+    parts = [part for part in found.get("slices", ()) if 0 < part["n"] < report["n"]]
+    if not parts:
+        return ""
+    rows = [[f"{found['metric']} on a slice", "n", *report["rankers"]], ["---"] * (len(report["rankers"]) + 2)]
+    for part in parts:
+        rows.append([part["name"], str(part["n"]), *(cell(part["rankers"][name]) for name in report["rankers"])])
+    return "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
 def paired(report: dict) -> str:

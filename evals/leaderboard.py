@@ -71,8 +71,8 @@ def sliced(report: dict) -> str:
     if not parts:
         return ""
     rows = [[f"{found['metric']} on a slice", "n", *report["rankers"]], ["---"] * (len(report["rankers"]) + 2)]
-    for part in parts:
-        rows.append([part["name"], str(part["n"]), *(cell(part["rankers"][name]) for name in report["rankers"])])
+    cells = [[cell(part["rankers"][name]) for name in report["rankers"]] for part in parts]
+    rows += [[part["name"], str(part["n"]), *row] for part, row in zip(parts, cells, strict=True)]
     return "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 

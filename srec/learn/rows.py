@@ -3,7 +3,9 @@
     rows.jsonl        one JSON object a line, the fields of `Row`
     images/           pictures, each named by the SHA-256 of its bytes; rows name them and never hold pixels
 
-The last message of a row is the assistant's answer, and it alone is learnt.
+The last message of a row is the assistant's answer, and it alone is learnt. Readers of columns (pyarrow, the `datasets`
+library that TRL reads by) want a field to have one type throughout a file, so the messages of a file are all in text,
+or all in blocks where one of its rows shows a picture; here, a text is read back as a text.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, NotRequired
+from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from srec.errors import InputError
@@ -37,11 +39,19 @@ class Block(TypedDict):
     text: NotRequired[str]
 
 
+def _text_again(content: Any) -> Any:
+    """A single block of text as the text that it was before it stood in a file."""
+    match content:
+        case [{"type": "text", "text": str(text), **rest}] if not rest:
+            return text
+    return content
+
+
 class Message(TypedDict):
     """One turn of a chat; content is text, or blocks where there are pictures among them."""
 
     role: Literal["system", "user", "assistant"]
-    content: str | list[Block]
+    content: Annotated[str | list[Block], BeforeValidator(_text_again)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,23 +126,42 @@ _ROW: TypeAdapter[Row] = TypeAdapter(Row)
 
 def write_rows(path: str | Path, rows: Iterable[Row]) -> int:
     """Write a file of rows, whole or not at all; returns how many."""
-    target, count = Path(path), 0
-    aside = target.with_name(f".{target.name}.part")
+    target, count, has_blocks = Path(path), 0, False
+    aside, even = (target.with_name(f".{target.name}.{suffix}") for suffix in ("part", "even"))
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with aside.open("w", encoding="utf-8", newline="\n") as file:
             for row in rows:
                 file.write(line_of(row) + "\n")
                 count += 1
+                has_blocks = has_blocks or any(not isinstance(turn["content"], str) for turn in row.messages)
+        if has_blocks:
+            with aside.open(encoding="utf-8") as lines, even.open("w", encoding="utf-8", newline="\n") as file:
+                file.writelines(_in_blocks(line) + "\n" for line in lines)
+            even.replace(aside)
         aside.replace(target)
     finally:
         aside.unlink(missing_ok=True)
+        even.unlink(missing_ok=True)
     return count
 
 
+def _in_blocks(line: str) -> str:
+    """A line with the texts of its messages as blocks."""
+    row = json.loads(line)
+    for turn in row["messages"]:
+        if isinstance(turn["content"], str):
+            turn["content"] = [{"type": "text", "text": turn["content"]}]
+    return _json(row)
+
+
 def line_of(row: Row) -> str:
-    """A row as one line of JSON, without the line's end; same row, same bytes."""
-    return json.dumps(asdict(row), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    """A row as one line of JSON, without the line's end and with texts as texts; same row, same bytes."""
+    return _json(asdict(row))
+
+
+def _json(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def read_rows(path: str | Path) -> Iterator[Row]:

@@ -1,9 +1,10 @@
 import json
 
 import pytest
+from pyarrow import json as arrow
 
 from srec.errors import InputError
-from srec.learn.rows import Row, digest_of_rows, read_rows, write_rows
+from srec.learn.rows import Row, digest_of_rows, line_of, read_rows, write_rows
 
 PICTURE = f"images/{'0' * 64}.png"
 
@@ -29,8 +30,31 @@ def test_a_line_is_plain_json_with_messages_and_images(tmp_path):
     write_rows(tmp_path / "rows.jsonl", [seen()])
     line = json.loads((tmp_path / "rows.jsonl").read_text("utf-8"))
     assert line["messages"][0]["content"][1] == {"type": "image"}
-    assert line["messages"][-1] == {"role": "assistant", "content": "Yes."}
+    assert line["messages"][-1] == {"role": "assistant", "content": [{"type": "text", "text": "Yes."}]}
     assert line["images"] == [PICTURE]
+
+
+def test_messages_of_a_file_without_pictures_are_texts(tmp_path):
+    write_rows(tmp_path / "rows.jsonl", [row()])
+    line = json.loads((tmp_path / "rows.jsonl").read_text("utf-8"))
+    assert line["messages"][-1] == {"role": "assistant", "content": "Yes."}
+
+
+def test_a_reader_of_columns_takes_texts_and_pictures_in_one_file(tmp_path):
+    rows = [row(at=5, label=True), seen(score=0.25), row(at=None), *[seen(label=False)] * 9]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    table = arrow.read_json(tmp_path / "rows.jsonl")
+    content = table["messages"].to_pylist()[0][-1]["content"]
+    assert [block["text"] for block in content] == ["Yes."]
+    assert table["images"].to_pylist()[1] == [PICTURE]
+    assert list(read_rows(tmp_path / "rows.jsonl")) == rows
+    assert digest_of_rows(list(read_rows(tmp_path / "rows.jsonl"))) == digest_of_rows(rows)
+
+
+def test_a_file_with_texts_beside_blocks_is_read_too(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f"{line_of(one)}\n" for one in (row(), seen())), "utf-8")
+    assert list(read_rows(path)) == [row(), seen()]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from srec.cli.options import (
     Data,
     Json,
     Model,
+    ProgramName,
     Protocol,
     Reasoning,
     Recent,
@@ -31,6 +32,7 @@ from srec.errors import InputError
 
 if TYPE_CHECKING:
     from srec.data.folder import Dataset
+    from srec.types import Case
 
 
 def optimize(
@@ -45,6 +47,8 @@ def optimize(
     reflection_model: Annotated[str | None, typer.Option(help="Who writes instructions; by default --model.")] = None,
     train: Annotated[int, typer.Option(min=1, help="Users to learn from.")] = 16,
     dev: Annotated[int, typer.Option(min=1, help="Other users, to decide by.")] = 16,
+    task: Task = "next",
+    protocol: Protocol = "leave-last-out",
     candidates: Annotated[str, typer.Option(help="full, uniform:20, popularity:99.")] = "uniform:10",
     seed: Seed = 0,
     recent: Recent = 20,
@@ -52,6 +56,7 @@ def optimize(
     step: Step = 5,
     reasoning: Reasoning = "user",
     view: View = "description",
+    program_name: ProgramName = None,
     workers: Annotated[int, typer.Option(min=1, help="Cases at once.")] = 4,
     json_to: Json = None,
 ) -> None:
@@ -63,21 +68,18 @@ def optimize(
 
     optimizer_of(optimizer), metric_named(metric)  # what is misspelled is said before a model is loaded
     source, out = named.dataset(data), show.console(json_to)
-    chosen = list(cases(source, candidates=candidates, users=train + dev, seed=seed))
-    if len(chosen) < train + dev:
-        raise InputError(
-            f"{source.name!r} has {len(chosen)} users with a case, {train} and {dev} are asked for; lower --train or "
-            "--dev"
-        )
+    chosen = cases(source, task=task, protocol=protocol, candidates=candidates, users=train + dev, seed=seed)
+    learned, held = _by_user(list(chosen), train, dev, name=source.name)
     program = named.program(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=16
     )
+    program = named.saved(program, program_name, source)
     lm = named.lm(model, out, connections=16 * workers)
     writer = lm if reflection_model is None else named.lm(reflection_model, out)
     result = run(
         program,
-        chosen[:train],
-        chosen[train:],
+        learned,
+        held,
         optimizer=optimizer,
         metric=metric,
         lm=lm,
@@ -85,7 +87,13 @@ def optimize(
         calls=calls,
         stages=stages if stages == "joint" else named.several(stages) or [],
         out=out_folder,
-        about={"dataset": source.name, "candidates": candidates, "cases_seed": seed},
+        about={
+            "dataset": source.name,
+            "task": task,
+            "protocol": protocol,
+            "candidates": candidates,
+            "cases_seed": seed,
+        },
         seed=seed,
         workers=workers,
     )
@@ -103,9 +111,18 @@ def distill(
         float | None, typer.Option(help="Least outcome of a case to keep its rows; all without it.")
     ] = None,
     metric: Annotated[str, typer.Option(help="The outcome: auc, ndcg@10, recall@10, mrr@10.")] = "auc",
+    show_answer: Annotated[
+        bool, typer.Option("--show-answer", help="Tell the teacher's reasoning what was taken; its rows are marked.")
+    ] = False,
     verdicts: Annotated[
         str | None, typer.Option(help="Write verdicts.jsonl from real labels too: 1:1, 1:4 or all negatives.")
     ] = None,
+    sampling: Annotated[
+        str, typer.Option(help="Negatives of verdicts: uniform, popularity, or the hardest for a ranker: item-knn.")
+    ] = "uniform",
+    label: Annotated[
+        str, typer.Option(help="What verdicts go by: interaction, or rating:4.0 from which an item is liked.")
+    ] = "interaction",
     training_users: Annotated[
         Path | None,
         typer.Option(help="A file of user ids, one a line; by default all, of a toyshop its training users."),
@@ -120,26 +137,32 @@ def distill(
     step: Step = 5,
     reasoning: Reasoning = "user",
     view: View = "description",
+    program_name: ProgramName = None,
     workers: Workers = 16,
     json_to: Json = None,
 ) -> None:
     """Run the program with a teacher over training cases; each of its calls becomes a row to learn from."""
     from srec import cases, verdict_rows
     from srec import distill as run
+    from srec.learn.verdicts import check_choice
 
+    check_choice(verdicts or "all", sampling, label)  # what is misspelled is said before a teacher is asked
     screen = show.console(json_to)
     source = _training_part(data, training_users)
     chosen = cases(source, task=task, protocol=protocol, candidates=candidates, users=users, seed=seed)
     program = named.program(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
     )
+    if program_name is not None:
+        program = named.saved(program, program_name, named.dataset(data))  # a demo may show a picture of any item
     lm = named.lm(model, screen, connections=workers)
-    told: dict[str, Any] = {"lm": lm, "out": out, "users": source.users, "workers": workers, "seed": seed}
+    told: dict[str, Any] = {"lm": lm, "out": out, "users": source.users, "show_answer": show_answer}
+    told |= {"workers": workers, "seed": seed}
     report = run(program, chosen, keep=keep, metric=metric, **told)
     screen.print(str(report), markup=False)
     found: dict[str, Any] = {"data": source.name, "model": lm.model, **report.to_dict()}
     if verdicts is not None:
-        judged = verdict_rows(program, chosen, negatives=verdicts, **told)
+        judged = verdict_rows(program, chosen, negatives=verdicts, sampling=sampling, label=label, **told)
         screen.print(str(judged), markup=False)
         found["verdicts"] = judged.to_dict()
     write_object(found, json_to)
@@ -157,6 +180,13 @@ def train(
     rank: Annotated[int, typer.Option(min=1, help="Width of the LoRA.")] = 16,
     learning_rate: Annotated[float, typer.Option(help="The highest; it falls as a cosine.")] = 2e-4,
     ranking: Annotated[float, typer.Option(min=0.0, help="Weight of the loss over a user's candidates.")] = 0.0,
+    stage: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=WEIGHT", help="How much rows of a stage count; 0 leaves it out.")
+    ] = None,
+    batch_rows: Annotated[int, typer.Option(min=1, help="Most rows computed at once.")] = 32,
+    batch_positions: Annotated[int, typer.Option(min=1, help="Most tokens computed at once; memory follows.")] = 4096,
+    accumulate: Annotated[int, typer.Option(min=1, help="Batches to one step.")] = 1,
+    patience: Annotated[int, typer.Option(min=1, help="Looks at --dev without a better AUC that end it.")] = 3,
     merge: Annotated[bool, typer.Option("--merge", help="Write a whole model in place of a LoRA.")] = False,
     seed: Seed = 0,
     json_to: Json = None,
@@ -167,11 +197,46 @@ def train(
     from srec import TrainConfig
     from srec import train as run
 
-    config = TrainConfig(epochs=epochs, rank=rank, learning_rate=learning_rate, ranking=ranking, merge=merge, seed=seed)
+    config = TrainConfig(
+        epochs=epochs,
+        rank=rank,
+        learning_rate=learning_rate,
+        ranking=ranking,
+        stages=_weights(stage or []),
+        batch_rows=batch_rows,
+        batch_positions=batch_positions,
+        accumulate=accumulate,
+        patience=patience,
+        merge=merge,
+        seed=seed,
+    )
     made = run(rows, base=base, out=out, config=config, dev=dev, start=start)
     told = ", ".join(f"{name} {number:g}" for name, number in made.metrics.items())
     show.console(json_to).print(f"{made.base} -> {made.folder}: {told}", markup=False)
     write_object({**asdict(made), "folder": str(made.folder)}, json_to)
+
+
+def _weights(given: list[str]) -> dict[str, float]:
+    """Weights by stage."""
+    found = {}
+    for one in given:
+        name, _, weight = one.partition("=")
+        try:
+            found[name.strip()] = float(weight)
+        except ValueError:
+            raise InputError(f"--stage {one!r} is no name with a weight; write it as scoring.judge=2") from None
+    return found
+
+
+def _by_user(found: list[Case], train: int, dev: int, *, name: str) -> tuple[list[Case], list[Case]]:
+    """The cases of the first users, and those of as many others; a user may have a case in several folds."""
+    users = list(dict.fromkeys(case.user_id for case in found))
+    if len(users) < train + dev:
+        raise InputError(
+            f"{name!r} has {len(users)} users with a case, {train} and {dev} are asked for; lower --train or --dev"
+        )
+    learned = set(users[:train])
+    return [case for case in found if case.user_id in learned], [case for case in found if case.user_id not in learned]
 
 
 def _training_part(data: str, users: Path | None) -> Dataset:

@@ -14,7 +14,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from operator import length_hint
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import dspy
 from dspy.lm15 import Message, Request, Response, TextPart, TokenLogprob, TopLogprob, Usage
@@ -24,7 +24,7 @@ from srec.data.candidates import stable_hash
 from srec.data.cases import CaseSet
 from srec.digest import digest
 from srec.errors import InputError
-from srec.evaluation.rankers import Baseline, Popularity, Ranker
+from srec.evaluation.rankers import BASELINES, Baseline, Ranker
 from srec.learn.distill import STORE_FOLDER, row_of
 from srec.learn.hearing import CALL, Call, Ear, call_of, hearing, lost, write_pictures
 from srec.learn.lesson import JUDGE, Allowed, knowing, state_of_program, taught
@@ -41,7 +41,10 @@ VERDICTS_FILE = "verdicts.jsonl"
 RATIO = re.compile(r"1:([1-9][0-9]{0,5})")
 RATED = re.compile(r"rating:(-?[0-9]{1,6}(?:\.[0-9]{1,6})?)")
 
-Sampling = Literal["uniform", "popularity"] | Ranker | Baseline
+UNIFORM, POPULARITY = "uniform", "popularity"
+
+Sampling = str | Ranker | Baseline
+"""`uniform`, `popularity`, the name of another baseline of `srec.evaluation.rankers`, or a ranker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +113,9 @@ def verdict_rows(
         out: The folder to write into.
         negatives: "1:1", "1:4" and so on for how many to each that is liked, at most; "all".
         sampling: How negatives are drawn: "uniform", "popularity" (by training events of the fold), or hard ones: the
-            highest scores of a ranker, or of a baseline of `srec.evaluation.rankers`, which is fitted on the fold.
+            highest scores of a ranker, or of a baseline of `srec.evaluation.rankers` (itself or its name, such as
+            "item-knn"), which is fitted on the fold. To draw from what a retriever finds, make the cases with
+            `candidates="retriever:item-knn:50"`.
         label: "interaction": the targets are liked, all other candidates are not. "rating:4.0": of what the user rated
             from the case's second on, that rated 4.0 or higher is liked, the rest is not, and nothing else is asked.
         users: The training users; None where all are.
@@ -160,6 +165,23 @@ def verdict_rows(
     )
 
 
+def check_choice(negatives: str, sampling: Sampling, label: str) -> None:
+    """Raise InputError for what no verdicts can be chosen by, before anything is asked."""
+    if RATIO.fullmatch(negatives) is None and negatives != "all":
+        raise InputError(f"negatives={negatives!r} is not known; give '1:1', '1:4' with your number, or 'all'")
+    if RATED.fullmatch(label) is None and label != "interaction":
+        raise InputError(f"label={label!r} is not known; give 'interaction', or 'rating:4.0' with your rating")
+    if not (sampling in (UNIFORM, *BASELINES) if isinstance(sampling, str) else _is_ranker(sampling)):
+        raise InputError(
+            f"sampling={sampling!r} is not known; give '{UNIFORM}', '{POPULARITY}', another of "
+            f"{', '.join(BASELINES)}, or a ranker"
+        )
+
+
+def _is_ranker(sampling: Any) -> bool:
+    return callable(sampling) or isinstance(sampling, Baseline)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
     """Which candidates of a case are asked about: `ratio` negatives to each that is liked, None for all."""
@@ -175,18 +197,15 @@ class _Choice:
     def of(
         cls, negatives: str, sampling: Sampling, label: str, *, cases: CaseSet | Iterable[Case], seed: int
     ) -> _Choice:
+        check_choice(negatives, sampling, label)
         ratio, rated = RATIO.fullmatch(negatives), RATED.fullmatch(label)
-        if ratio is None and negatives != "all":
-            raise InputError(f"negatives={negatives!r} is not known; give '1:1', '1:4' with your number, or 'all'")
-        if rated is None and label != "interaction":
-            raise InputError(f"label={label!r} is not known; give 'interaction', or 'rating:4.0' with your rating")
         of_log = cases if isinstance(cases, CaseSet) else None
         if rated is not None and of_log is None:
             raise InputError(f"label={label!r} needs the ratings of a data set; give the cases as srec.cases made them")
         return cls(
             ratio=int(ratio[1]) if ratio else None,
             rank=_rankers(sampling, of_log, seed=seed),
-            weighted=sampling == "popularity",
+            weighted=sampling == POPULARITY,
             threshold=float(rated[1]) if rated else None,
             cases=of_log,
             seed=seed,
@@ -243,9 +262,9 @@ def _exponential(seed: int, case: Case, item: Item) -> float:
 
 def _rankers(sampling: Sampling, cases: CaseSet | None, *, seed: int) -> dict[str, Ranker]:
     """The ranker of each case that a draw needs."""
-    if sampling == "uniform":
+    if sampling == UNIFORM:
         return {}
-    baseline = Popularity() if sampling == "popularity" else sampling
+    baseline = BASELINES[sampling] if isinstance(sampling, str) else sampling
     if isinstance(baseline, Baseline):
         if cases is None:
             raise InputError(f"sampling={sampling!r} needs training events; give the cases as srec.cases made them")
@@ -255,8 +274,6 @@ def _rankers(sampling: Sampling, cases: CaseSet | None, *, seed: int) -> dict[st
             for ranker in [baseline.fit(fold.train, items=cases.items, seed=seed)]
             for spec in fold.specs
         }
-    if not callable(baseline):
-        raise InputError(f"sampling={sampling!r} is not known; give 'uniform', 'popularity' or a ranker")
     return {"": baseline}
 
 

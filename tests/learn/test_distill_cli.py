@@ -3,9 +3,11 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+import srec
 from evals.canned_server import serving
 from srec.cli import app
 from srec.data.toyshop import toyshop
+from srec.evaluation.stages.fused import toy_fusion
 from srec.learn.rows import read_rows
 
 SMALL = ("--candidates", "uniform:5", "--users", "3")
@@ -78,3 +80,31 @@ def test_a_bad_metric_ends_with_a_sentence(server):
     result = ask("distill", "toyshop:40x10@2", *SMALL, "--out", "rows", "--model", server.model, "--metric", "fun")
     assert result.exit_code == 2
     assert "fun" in result.stderr
+
+
+def test_a_saved_program_teaches_with_its_own_words(server, tmp_path):
+    words = "Say what this user looks for."
+    program = srec.MLLMSRec(fusion=toy_fusion())
+    program.profiling.describe.signature = program.profiling.describe.signature.with_instructions(words)
+    srec.save_program(program, "mine", card={})
+    result = ask(
+        "distill",
+        "toyshop:40x10@2",
+        *SMALL,
+        *("--out", "rows", "--model", server.model, "--program", "mine", "--show-answer"),
+        *("--verdicts", "1:1", "--sampling", "item-knn"),
+    )
+    assert result.exit_code == 0, result.output
+    rows = list(read_rows(tmp_path / "rows" / "rows.jsonl"))
+    assert {row.question[0]["content"].startswith(words) for row in rows if row.stage == "profiling.describe"} == {True}
+    assert {row.saw_answer for row in rows if row.stage.startswith("scoring.")} == {True}
+
+
+@pytest.mark.parametrize("option", [("--sampling", "hardest"), ("--label", "stars"), ("--verdicts", "2:1")], ids=str)
+def test_verdicts_that_mean_nothing_end_with_a_sentence_before_anybody_is_asked(tmp_path, option):
+    result = ask(
+        "distill", "toyshop:40x10@2", *SMALL, "--out", "rows", "--model", "vllm:http://127.0.0.1:9/v1#x", *option
+    )
+    assert result.exit_code == 2
+    assert option[1] in result.stderr
+    assert not (tmp_path / "rows").exists()

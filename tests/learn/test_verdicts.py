@@ -217,7 +217,13 @@ def test_failures_are_counted(training, program, counting, tmp_path):
     assert "failed" in str(report)
 
 
-@pytest.mark.parametrize("option", [{"negatives": "2:1"}, {"sampling": "random"}, {"label": "stars"}], ids=str)
+def test_a_baseline_may_go_by_its_name(training, program, shop, tmp_path):
+    for file, sampling in (("named.jsonl", "content-knn"), ("given.jsonl", BASELINES["content-knn"])):
+        verdict_rows(program(), training, lm=oracle(shop), out=tmp_path, negatives="1:2", sampling=sampling, file=file)
+    assert rows_of(tmp_path, "named.jsonl") == rows_of(tmp_path, "given.jsonl")
+
+
+@pytest.mark.parametrize("option", [{"negatives": "2:1"}, {"sampling": "hardest"}, {"label": "stars"}], ids=str)
 def test_options_that_mean_nothing_are_refused(training, program, shop, tmp_path, option):
     with pytest.raises(InputError, match=str(*option.values())):
         verdict_rows(program(), training, lm=oracle(shop), out=tmp_path, **option)

@@ -118,6 +118,12 @@ def test_a_run_is_kept_and_becomes_a_page(shop, tmp_path):
     assert result.exit_code == 0, result.output
     assert "2 of 4 cases" in result.stdout
     assert "popularity" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    named = ask("report", tmp_path / "run", "--user", "user00001", "--out", tmp_path / "one.html")
+    assert "1 of 4 cases" in named.stdout
+    assert "named for this page" in (tmp_path / "one.html").read_text("utf-8")
+    refused = ask("report", tmp_path / "run", "--user", "eve")
+    assert refused.exit_code == 2
+    assert "'eve' has no case" in sentence(refused)
 
 
 def test_a_page_of_what_is_no_run_ends_with_a_sentence(tmp_path):
@@ -219,6 +225,8 @@ def test_an_evaluation_writes_its_report_runs_and_candidates(shop, server):
     rankers = json.loads(again.stdout)["rankers"]
     assert rankers["program"]["lm_calls"] == 0
     assert rankers["popularity"]["metrics"]["auc"] == report["rankers"]["popularity"]["metrics"]["auc"]
+    theirs = ask(*args, "--ranker", "random", "--run", "runs/popularity.run", "--json", "-")
+    assert list(json.loads(theirs.stdout)["rankers"]) == ["random", "popularity"]
 
 
 def test_an_evaluation_shows_what_it_is_asked_for(shop):

@@ -49,6 +49,10 @@ def evaluate(
             help=f"program, {DEFAULT_RANKERS.replace(',', ', ')}, run:FILE, blend:NAME+NAME; several by commas."
         ),
     ] = DEFAULT_RANKERS,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="A TREC run file of any system, as one more ranker; as many as you like."),
+    ] = None,
     model: Model = DEFAULT_MODEL,
     task: Task = "next",
     protocol: Protocol = "leave-last-out",
@@ -95,11 +99,11 @@ def evaluate(
 ) -> None:
     """Measure rankers on the same cases: a table with intervals, and what it cost."""
     from srec import cases, evaluate_seeds
-    from srec.evaluation.named import check_name, means_program
+    from srec.evaluation.named import RUN, check_name, means_program
     from srec.evaluation.named import named as rankers
     from srec.evaluation.slices import named_slicings
 
-    console, names = show.console(json_to), named.several(ranker) or []
+    console, names = show.console(json_to), [*(named.several(ranker) or []), *(f"{RUN}{file}" for file in run or [])]
     for name in names:
         check_name(name)
     sizes, prices = pair(project, "--project", "x", int), pair(price, "--price", ",", float)
@@ -153,6 +157,9 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The HTML file; by default report.html in the folder.")] = None,
     users: Annotated[int, typer.Option(min=0, help="How many users to tell of.")] = 20,
     choose: Annotated[str, typer.Option(help="Whom: those served worst or best, or random ones.")] = "worst",
+    user: Annotated[
+        list[str] | None, typer.Option(metavar="ID", help="Tell of this user, instead; as many as you like.")
+    ] = None,
     ranker: Annotated[
         str | None, typer.Option(help="The ranker that serves them; by default the program, else the first.")
     ] = None,
@@ -162,7 +169,7 @@ def report(
     from srec import report as write
 
     choice: Any = choose  # checked there
-    page = write(run, out=out, users=users, choice=choice, ranker=ranker, seed=seed)
+    page = write(run, out=out, users=user or users, choice=choice, ranker=ranker, seed=seed)
     show.console().print(str(page), markup=False, soft_wrap=True)
 
 

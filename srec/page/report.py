@@ -8,7 +8,7 @@ style.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib import resources
@@ -49,7 +49,7 @@ def report(
     run: str | Path,
     *,
     out: str | Path | None = None,
-    users: int = 20,
+    users: int | Sequence[str] = 20,
     choice: Choice = "worst",
     ranker: str | None = None,
     seed: int = 0,
@@ -59,7 +59,7 @@ def report(
     Args:
         run: The folder of the run.
         out: The file; `report.html` in the folder if None.
-        users: How many users to tell of.
+        users: How many users to tell of, or their ids.
         choice: Whom: those that `ranker` serves "worst" or "best" by the table's NDCG, or "random" ones by `seed`.
         ranker: The ranker in question; by default the first program, else the first ranker.
         seed: Draws among users that are served alike.
@@ -72,7 +72,7 @@ def report(
     metric = f"ndcg@{kept.report['shown_k']}"
     places = chosen(kept.report, by=by, metric=metric, users=users, choice=choice, seed=seed)
     people = [person(kept, place, by=by) for place in places]
-    text = _html(kept, people, by=by, metric=metric, told=_told(choice, by, metric))
+    text = _html(kept, people, by=by, metric=metric, told=_told(choice if isinstance(users, int) else None, by, metric))
     path = Path(out).expanduser() if out is not None else kept.folder / PAGE
     replace_file(path, [text])
     return Page(path=path, size=len(text.encode()), shown=len(people), cases=len(kept.cases))
@@ -203,8 +203,10 @@ def _ranker(run: RunFolder, given: str | None) -> str:
     return given
 
 
-def _told(choice: Choice, by: str, metric: str) -> str:
+def _told(choice: Choice | None, by: str, metric: str) -> str:
     """How the users were chosen."""
+    if choice is None:
+        return "named for this page"
     if choice == "random":
         return "drawn at random"
     return f"those that {by} serves {choice} by {wording.head(metric)}"

@@ -43,6 +43,15 @@ def test_a_user_brings_all_cases():
     assert choose([0.9, 0.2, 0.5], users=1, choice="worst", owners=["a", "b", "b"]) == [1, 2]
 
 
+def test_users_can_be_named():
+    owners = ["a", "b", "b", "c"]
+    assert choose([0.9, 0.2, 0.5, 0.1], users=["c", "b", "c"], choice="best", owners=owners) == [3, 1, 2]
+    with pytest.raises(InputError, match="'eve' has no case"):
+        choose([0.9, 0.2, 0.5, 0.1], users=["eve"], choice="best", owners=owners)
+    with pytest.raises(InputError, match="list of ids"):
+        choose([0.9, 0.2, 0.5, 0.1], users="a", choice="best", owners=owners)
+
+
 def test_a_negative_number_of_users_is_refused():
     with pytest.raises(InputError, match="users=-1"):
         choose([0.5], users=-1, choice="worst")

@@ -27,6 +27,11 @@ def blank(item: Item) -> Item:
     return replace(item, image=_grey(GREYS[_draw(item, len(GREYS))])) if item.image else item
 
 
+def without_picture(item: Item) -> Item:
+    """The item with nothing but its text."""
+    return replace(item, image=None)
+
+
 def noisy(item: Item) -> Item:
     """The item with a picture of coloured noise, one of `NOISES` that its id decides, in the place of its own."""
     return replace(item, image=_noise(_draw(item, NOISES))) if item.image else item

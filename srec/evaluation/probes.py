@@ -186,6 +186,12 @@ _ALL = (
         hindered=_no_picture,
     ),
     Probe(
+        name="no-image",
+        what="no item has a picture",
+        item=lambda item, _: changes.without_picture(item),
+        hindered=_no_picture,
+    ),
+    Probe(
         name="other-image",
         what="every item has the picture of another item",
         item=_with_other_picture,

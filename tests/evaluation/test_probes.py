@@ -19,7 +19,7 @@ from srec.evaluation.stages.ceilings import oracle
 from srec.testing import scripted
 
 USERS, FEW = 240, 20
-IMAGE, TEXT = ("blank-image", "noise-image", "other-image"), ("no-text", "other-text")
+IMAGE, TEXT = ("blank-image", "noise-image", "other-image", "no-image"), ("no-text", "other-text")
 ORDER = ("shuffled-order", "static-summary")
 COSTLY = (*IMAGE, *TEXT, "hallucination", "no-profile")
 

@@ -118,6 +118,16 @@ def test_prompts_can_be_read(folder):
 # Where programs are found
 
 
+def test_the_program_of_small_models_ships_as_it_is_taught(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "evals" / "learning"))
+    toys = importlib.import_module("toys")
+    shipped, taught = load_program("toyshop-small"), toys.program("user")
+    assert prompts_of(shipped) == prompts_of(taught)
+    assert shipped.recent == taught.recent
+    for stage in ("fusion", "preference", "scoring"):
+        assert getattr(shipped, stage).options() == getattr(taught, stage).options()
+
+
 def test_a_shipped_program_is_found_by_its_name(tuned, car, tmp_path, monkeypatch):
     save_program(tuned, tmp_path / "shipped" / "toys", card={}, items=[car])
     monkeypatch.setattr(artifact, "_homes", lambda: [tmp_path / "none", tmp_path / "shipped"])

@@ -173,6 +173,10 @@ def train(
     learnt, folder = _listed(rows, images)
     if not learnt:
         raise InputError("there are no rows to train on")
+    known = {row.stage for row in learnt}
+    if unknown := ", ".join(sorted(set(config.stages) - known)):
+        listed = ", ".join(sorted(known))
+        raise InputError(f"stages of the TrainConfig: there is no row of {unknown}; rows are of {listed}")
     tried = dev if dev is None or callable(dev) else _dev_rows(dev, images)
     model = obtain(wanted.model)
     target = Path(out)

@@ -4,6 +4,7 @@ import pytest
 
 import srec
 from srec.errors import InputError
+from srec.evaluation.tables import plain
 from srec.lm.usage import at_stage, count_usage, record
 from srec.testing import oracle
 
@@ -103,8 +104,6 @@ def test_a_block_that_took_from_a_store_counts_for_no_unit_cost():
 
 
 def test_the_table_of_costs_has_every_stage_and_a_recommendation(report):
-    from srec.evaluation.tables import plain
-
     text = plain(report.costs)
     for name in ("fusion", "preference", "profiling", "scoring", "a recommendation"):
         assert f"program, {name}" in text

@@ -309,6 +309,7 @@ def test_the_vision_tower_gets_no_lora(small, folder, tmp_path):
         ({"dev": [summary()]}, "no dev row has a label"),
         ({"rows": [summary()], "config": TrainConfig(ranking=1.0)}, "ranking loss needs"),
         ({"config": TrainConfig(stages={"scoring.judge": 0.0})}, "weight of 0"),
+        ({"config": TrainConfig(stages={"scoring.jugde": 2.0})}, "no row of scoring.jugde; rows are of scoring.judge"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_with_words(small, folder, tmp_path, change, told):

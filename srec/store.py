@@ -17,6 +17,7 @@ import diskcache
 
 from srec.claims import claims_of
 from srec.errors import StoreError
+from srec.place import place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +72,7 @@ class Store:
 
     def __init__(self, folder: str | Path) -> None:
         # diskcache expands variables; doing so first keeps both files in one folder
-        self.folder = Path(os.path.expandvars(folder)).expanduser().resolve()
+        self.folder = place(os.path.expandvars(folder)).resolve()
         with self._explained("open"):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._claims = claims_of(self.folder)

@@ -11,6 +11,7 @@ import srec
 PACKAGE = Path(srec.__file__).parent
 FLOORS = {
     "errors": 1,
+    "place": 1,
     "crew": 1,
     "progress": 1,
     "parallel": 1,

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from srec import show
+from srec.cli import named
 from srec.errors import InputError
 from srec.exits import notice
+from srec.place import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,12 +41,15 @@ def serve(
     """Serve a model and its LoRAs with vLLM until Ctrl-C, and say how to reach them."""
     from srec import start_server
 
+    loras = _named_folders(lora or [])
+    for folder in loras.values():
+        named.check_lora(Path(folder))
     served = False
     try:
         with (
             _ended_by_sigterm(),
             start_server(
-                _named_folders(lora or []),
+                loras,
                 base=base,
                 base_url=base_url,
                 python=python,
@@ -81,11 +86,11 @@ def _ended_by_sigterm() -> Iterator[None]:
 
 def _named_folders(given: list[str]) -> dict[str, str]:
     """Folders by the names given with them, else by their own."""
-    named = {}
+    folders = {}
     for one in given:
         name, sign, folder = one.rpartition("=")
-        alias = name if sign else Path(folder).expanduser().resolve().name
-        if alias in named:
+        alias = name if sign else place(folder).resolve().name
+        if alias in folders:
             raise InputError(f"two LoRAs are called {alias!r}; name them apart, as in --lora other={folder}")
-        named[alias] = folder
-    return named
+        folders[alias] = folder
+    return folders

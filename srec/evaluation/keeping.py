@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
 import dspy
@@ -39,6 +39,7 @@ from srec.evaluation.run_folder import (
     Shared,
 )
 from srec.explanation import Explanation, explain
+from srec.place import place
 from srec.recommender import MLLMSRec, Recommendation
 
 if TYPE_CHECKING:
@@ -65,11 +66,11 @@ class RunWriter:
     programs: Mapping[str, MLLMSRec]
     aside: Mapping[str, IO[str]]
     _seen: set[str] = field(default_factory=set)
-    _first: str = ""
+    _first: str | None = None
 
     def add(self, name: str, case: Case, ranked: Ranked, made: Recommendation | None) -> None:
         """Keep one case of the ranker `name`; `made` is None where it failed or is no program."""
-        self._first = self._first or name
+        self._first = name if self._first is None else self._first
         if name == self._first:
             self._line(USERS, KeptCase, _case(case))
         if name in self.programs:
@@ -129,9 +130,10 @@ def keeping(
     Raises:
         InputError: the folder cannot be written.
     """
-    where = Path(folder).expanduser()
+    where = place(folder)
     with _writing(where):
         where.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=where).close()  # said before hours of ranking, not after
     with TemporaryDirectory(prefix="srec-") as aside, ExitStack() as stack:
         files = {
             name: stack.enter_context((Path(aside) / str(number)).open("w+", encoding="utf-8", newline="\n"))

@@ -21,6 +21,8 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from srec.errors import InputError
+from srec.evaluation.told import TOLD
+from srec.place import place
 from srec.types import PreferenceSummary, UserProfile
 
 T = TypeVar("T")
@@ -36,6 +38,7 @@ RUN, REPORT, USERS, ITEMS, PROMPTS, IMAGES = (
 )
 FILES = (REPORT, USERS, ITEMS, PROMPTS)
 DIGEST = re.compile(r"[0-9a-f]{64}")
+MOST_BYTES = 100_000  # of a thumbnail; 96 pixels a side take a few thousand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,11 +131,20 @@ class RunFolder:
     prompts: dict[str, dict[str, Prompts]]
 
     def thumbnail(self, item: SeenItem) -> bytes | None:
-        """The WebP bytes of an item's picture; None where there is none."""
-        if not DIGEST.fullmatch(item.image):
-            return None
+        """The WebP bytes of an item's picture; None where there is none.
+
+        Raises InputError for a link, which could show any file of this machine, and for what is no thumbnail.
+        """
         path = self.folder / IMAGES / f"{item.image}.webp"
-        return path.read_bytes() if path.is_file() else None
+        if not DIGEST.fullmatch(item.image) or not path.is_file():
+            return None
+        if path.is_symlink() or path.parent.is_symlink():
+            raise InputError(f"{path} is a link, not a picture of the run; evaluate again with the same --out")
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES or data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+            raise InputError(f"{path} is no thumbnail that srec wrote; evaluate again with the same --out")
+        return data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,15 +168,19 @@ def read_run_folder(folder: str | Path) -> RunFolder:
     Raises:
         InputError: it is no run folder, a newer srec wrote it, or one of its files has changed since.
     """
-    where = Path(folder).expanduser()
+    where = place(folder)
     manifest = _manifest(where)
     texts = {name: _checked(where / name, manifest.files.get(name, "")) for name in FILES}
     items = [_parsed(_ITEM, line, where / ITEMS) for line in texts[ITEMS].splitlines()]
+    cases = tuple(_parsed(_CASE, line, where / USERS) for line in texts[USERS].splitlines())
+    report = _parsed(TOLD, texts[REPORT], where / REPORT)
+    if [(case.case_id, case.user_id) for case in cases] != [(case.case_id, case.user_id) for case in report.cases]:
+        raise InputError(f"{where / USERS} has other cases than {REPORT} beside it; evaluate again with the same --out")
     return RunFolder(
         folder=where,
         version=manifest.srec,
         report=json.loads(texts[REPORT]),
-        cases=tuple(_parsed(_CASE, line, where / USERS) for line in texts[USERS].splitlines()),
+        cases=cases,
         items={item.item_id: item for item in items},
         prompts=_parsed(_PROMPTS, texts[PROMPTS], where / PROMPTS),
     )
@@ -176,16 +192,23 @@ def _manifest(where: Path) -> Manifest:
         text = path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"{where} is not a run folder: {RUN} cannot be read ({error.strerror}); make one with srec evaluate --out, "
-            "or srec.evaluate(out=)"
+            f"{where} is not a run folder: {RUN} cannot be read ({error.strerror}); {_instead(where)}"
         ) from error
     found = _parsed(_MANIFEST, text, path)
-    if found.format > FORMAT:
+    if found.format != FORMAT:
         raise InputError(
-            f"{where} was written by srec {found.srec} in format {found.format}, this one reads up to {FORMAT}; "
+            f"{where} was written by srec {found.srec} in format {found.format}, this one reads {FORMAT}; "
             "use that srec, or evaluate again"
         )
     return found
+
+
+def _instead(where: Path) -> str:
+    """What to name in place of a folder that is no run."""
+    inside = sorted(found.parent.name for found in where.glob(f"*/{RUN}"))
+    if inside:
+        return f"it holds runs; name one of {', '.join(str(where / name) for name in inside)}"
+    return "make one with srec evaluate --out, or srec.evaluate(out=)"
 
 
 def _checked(path: Path, digest: str) -> bytes:

@@ -40,6 +40,7 @@ from srec.learn.optimizers import Bench, Optimizer, optimizer_of, slim
 from srec.learn.trial import PREFIX, Frozen, Ranked, Trial
 from srec.lm.connect import identity
 from srec.parallel import parallel
+from srec.place import place
 from srec.stages.kept import FAILURES, lm_of
 from srec.store import Store
 from srec.text import clean
@@ -172,7 +173,7 @@ def optimize(
     }
     plain = {key: [p.instructions, [str(dict(demo)) for demo in p.demos]] for key, p in prompts_of(program).items()}
     run = digest(str(config), plain, len(learned))
-    folder = None if out is None else Path(out).expanduser()
+    folder = None if out is None else place(out)
     with _place_to_work(folder) as store, store.claim(f"optimize:{run}", wait=False) as alone:
         if not alone:
             raise InputError(

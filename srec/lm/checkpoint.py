@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from srec.errors import MissingPackage, ModelError
+from srec.place import place
 
 CHUNK_BYTES = 1 << 20
 UNTOLD = frozenset({"_name_or_path", "is_local", "local_files_only", "transformers_version"})
@@ -90,7 +91,7 @@ def packaged_file(name: str) -> Path | None:
 def whereabouts(name: str) -> str:
     """One sentence on what `local:NAME` would load, without loading or fetching anything."""
     if _is_folder(name):
-        return f"folder {Path(name).expanduser()}"
+        return f"folder {place(name)}"
     if name in PACKAGED:
         return _packaged_whereabouts(name, PACKAGED[name])
     if name.count("/") == 1:
@@ -110,7 +111,7 @@ def obtain(name: str, *, pack: Path | None = None) -> Checkpoint:
         MissingPackage: the extra `local` is not installed.
     """
     if _is_folder(name):
-        folder = Path(name).expanduser().resolve()
+        folder = place(name).resolve()
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} has no config.json; give a folder in transformers' layout")
         return Checkpoint(name=folder.name, folder=folder, digest=digest_of(folder))

@@ -11,6 +11,7 @@ from typing import Any
 from srec.card import read_card
 from srec.errors import InputError, ModelError
 from srec.lm.checkpoint import Checkpoint
+from srec.place import place
 
 SETTINGS_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
@@ -43,21 +44,21 @@ def obtain_lora(folder: str | Path, *, base: Checkpoint) -> LoraCheckpoint:
     Raises:
         ModelError: a file is missing or cannot be read, or the folder's card tells of another base.
     """
-    place = Path(folder).expanduser().resolve()
-    check_files(place)
-    told = _base_of(place)
+    where = place(folder).resolve()
+    check_files(where)
+    told = _base_of(where)
     if told and told.get("digest") != base.digest:
         raise ModelError(
-            f"the LoRA in {place} was trained on {told.get('name')}@{str(told.get('digest'))[:12]}, not on "
+            f"the LoRA in {where} was trained on {told.get('name')}@{str(told.get('digest'))[:12]}, not on "
             f"{base.identity}; name that base, or train anew on this one"
         )
-    return LoraCheckpoint(folder=place, digest=digest_of_lora(place), base=base)
+    return LoraCheckpoint(folder=where, digest=digest_of_lora(where), base=base)
 
 
 def check_files(folder: Path) -> None:
     """Raise ModelError unless the folder has what a LoRA consists of."""
     for name in (SETTINGS_FILE, WEIGHTS_FILE):
-        if not (folder.expanduser() / name).is_file():
+        if not (place(folder) / name).is_file():
             raise ModelError(f"{folder} has no {name}; give the folder of a LoRA that srec.train or peft wrote")
 
 

@@ -34,6 +34,7 @@ from srec.lm.checkpoint import Checkpoint, obtain
 from srec.lm.connect import connect, parse, served_models
 from srec.lm.launch import HOT_LOADING, Launch, find_python, free_port, launched
 from srec.lm.lora import LoraCheckpoint, obtain_lora
+from srec.place import place
 
 DEFAULT_BASE = "local:"
 LOAD_S = 120.0
@@ -216,7 +217,7 @@ def _aliases(loras: Mapping[str, str | Path] | Sequence[str | Path]) -> dict[str
         raise InputError(f"several LoRAs are given as a list or by name; write [{str(loras)!r}]")
     if isinstance(loras, Mapping):
         return dict(loras)
-    named: dict[str, str | Path] = {Path(folder).expanduser().resolve().name: folder for folder in loras}
+    named: dict[str, str | Path] = {place(folder).resolve().name: folder for folder in loras}
     if len(named) < len(loras):
         raise InputError("two of the LoRAs have folders of the same name; give them names of their own")
     return named
@@ -225,7 +226,7 @@ def _aliases(loras: Mapping[str, str | Path] | Sequence[str | Path]) -> dict[str
 def _name_of(base: str | Path) -> str:
     """What `obtain` takes."""
     if isinstance(base, Path):
-        return str(base.expanduser().absolute())
+        return str(place(base).absolute())
     if "#" in base:
         raise InputError(f"base {base!r} names a LoRA; name the base alone, and the LoRA beside it")
     return parse(base).model if base.startswith("local:") else base

@@ -20,11 +20,12 @@ from markupsafe import Markup
 
 from srec.data.candidate_file import replace_file
 from srec.errors import InputError
-from srec.evaluation.run_folder import RunFolder, SeenItem, read_run_folder
+from srec.evaluation.run_folder import FILES, IMAGES, RUN, RunFolder, SeenItem, read_run_folder
 from srec.page import plots, wording
 from srec.page.choice import Choice, chosen
 from srec.page.people import Person, item, person
 from srec.page.prompts import difference
+from srec.place import place
 
 PAGE = "report.html"
 METRICS = ("ndcg@{k}", "recall@{k}", "mrr@{k}", "auc", "pooled_auc")
@@ -65,7 +66,8 @@ def report(
         seed: Draws among users that are served alike.
 
     Raises:
-        InputError: it is no run folder, it was changed or written by a newer srec, or `ranker` is not in it.
+        InputError: it is no run folder, it was changed or written by a newer srec, `ranker` is not in it, or `out` is
+            one of its own files.
     """
     kept = read_run_folder(run)
     by = _ranker(kept, ranker)
@@ -73,7 +75,8 @@ def report(
     places = chosen(kept.report, by=by, metric=metric, users=users, choice=choice, seed=seed)
     people = [person(kept, place, by=by) for place in places]
     text = _html(kept, people, by=by, metric=metric, told=_told(choice if isinstance(users, int) else None, by, metric))
-    path = Path(out).expanduser() if out is not None else kept.folder / PAGE
+    path = place(out) if out is not None else kept.folder / PAGE
+    _spare(kept, path)
     replace_file(path, [text])
     return Page(path=path, size=len(text.encode()), shown=len(people), cases=len(kept.cases))
 
@@ -201,6 +204,13 @@ def _ranker(run: RunFolder, given: str | None) -> str:
     if given not in names:
         raise InputError(f"ranker {given!r} is not in this run; it has {', '.join(names)}")
     return given
+
+
+def _spare(run: RunFolder, path: Path) -> None:
+    """Raise where a page would take the place of what the run is made of."""
+    asked, own = path.resolve(), run.folder.resolve()
+    if asked in {own / name for name in (RUN, *FILES)} or own / IMAGES in asked.parents:
+        raise InputError(f"{path} is a file of the run itself; name another file for the page")
 
 
 def _told(choice: Choice | None, by: str, metric: str) -> str:

@@ -12,7 +12,8 @@ from srec.stages import wording
 
 JOINERS = "\u200c\u200d"  # format characters that scripts and emoji need
 UNSEEN = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffc]"
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffc"
+    r"\u115f\u1160\u180e\u3164\uffa0\U000e0000-\U000e0fff]"  # fillers; tags, which spell words that nobody sees
 )
 MOST_CHARS = 4000
 DASH = "–"

@@ -2,7 +2,10 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from hostile_texts import HOSTILE, cases_of, functions, hostile_shop, optimized
@@ -150,3 +153,113 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anybody_ranks(cases, 
 
     with pytest.raises(InputError, match="the run cannot be kept in"):
         srec.evaluate(cases, ranker, out=tmp_path / "file" / "run")
+
+
+@pytest.fixture
+def copied(run, tmp_path):
+    """A run of one's own, to be damaged."""
+    return Path(shutil.copytree(run[0], tmp_path / "run"))
+
+
+def sealed(folder):
+    """Digests that fit whatever is in the files, as anybody can write them."""
+    manifest = json.loads((folder / "run.json").read_text())
+    manifest["files"] = {name: sha256((folder / name).read_bytes()).hexdigest() for name in manifest["files"]}
+    (folder / "run.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.mark.parametrize("written", [0, -1, 2])
+def test_another_format_is_refused(copied, written):
+    manifest = json.loads((copied / "run.json").read_text())
+    (copied / "run.json").write_text(json.dumps({**manifest, "format": written}))
+    with pytest.raises(InputError, match=f"in format {written}, this one reads 1"):
+        read_run_folder(copied)
+
+
+def edited(report, change):
+    change(report)
+    return report
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda report: report.pop("notes"),
+        lambda report: report.update(rankers={}),
+        lambda report: report.update(shown_k=7),
+        lambda report: report["chance"].pop("auc"),
+        lambda report: report["rankers"]["popularity"]["metrics"]["ndcg@10"].update(value="<script>"),
+        lambda report: report["rankers"]["popularity"]["metrics"]["ndcg@10"].update(low=None),
+        lambda report: report["rankers"]["popularity"]["cases"].pop(),
+        lambda report: report["rankers"]["program"]["calibration"].update(bins=[]),
+        lambda report: report["comparisons"][0].update(value=float("inf")),
+    ],
+)
+def test_a_report_that_a_page_cannot_be_made_of_is_refused_although_its_digest_fits(copied, change):
+    told = json.loads((copied / "report.json").read_text())
+    (copied / "report.json").write_text(json.dumps(edited(told, change)))
+    with pytest.raises(InputError, match=r"report\.json is damaged .*; evaluate again"):
+        read_run_folder(sealed(copied))
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xfe", b"[1", b"[]"])
+def test_a_report_that_is_no_json_object_is_refused_although_its_digest_fits(copied, data):
+    (copied / "report.json").write_bytes(data)
+    with pytest.raises(InputError, match=r"report\.json is damaged"):
+        read_run_folder(sealed(copied))
+
+
+@pytest.mark.parametrize("change", [lambda lines: lines[:1], lambda lines: lines[::-1], lambda _: []])
+def test_users_other_than_those_of_the_report_are_refused(copied, change):
+    lines = (copied / "users.jsonl").read_text().splitlines(keepends=True)
+    (copied / "users.jsonl").write_text("".join(change(lines)))
+    with pytest.raises(InputError, match=r"other cases than report\.json"):
+        read_run_folder(sealed(copied))
+
+
+def pictured(folder):
+    """The run, and an item of it that has a thumbnail."""
+    kept = read_run_folder(folder)
+    return kept, next(item for item in kept.items.values() if item.image)
+
+
+def test_a_thumbnail_that_is_a_link_shows_no_file_of_this_machine(copied, tmp_path):
+    kept, item = pictured(copied)
+    path = copied / "images" / f"{item.image}.webp"
+    (tmp_path / "secret").write_bytes(path.read_bytes())
+    path.unlink()
+    path.symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match="is a link"):
+        kept.thumbnail(item)
+
+
+def test_a_folder_of_thumbnails_that_is_a_link_is_refused(copied, tmp_path):
+    kept, item = pictured(copied)
+    (copied / "images").rename(tmp_path / "elsewhere")
+    (copied / "images").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a link"):
+        kept.thumbnail(item)
+
+
+@pytest.mark.parametrize("data", [b"<svg onload=alert(1)>", b"RIFF\0\0\0\0WEBP" + bytes(100_000)])
+def test_what_is_no_thumbnail_is_not_shown(copied, data):
+    kept, item = pictured(copied)
+    (copied / "images" / f"{item.image}.webp").write_bytes(data)
+    with pytest.raises(InputError, match="no thumbnail that srec wrote"):
+        kept.thumbnail(item)
+
+
+def test_a_folder_of_runs_names_them(cases, tmp_path):
+    srec.evaluate_seeds(lambda _: cases, ["random"], seeds=[0, 1], out=tmp_path)
+    with pytest.raises(InputError, match=r"it holds runs; name one of .*seed-0, .*seed-1"):
+        read_run_folder(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc, a folder in which nobody can write")
+def test_a_folder_that_is_there_and_cannot_be_written_is_refused_before_anybody_ranks(cases):
+    def rank(_):
+        raise AssertionError("somebody was asked")
+
+    with pytest.raises(InputError, match="cannot be kept in /proc/self"):
+        srec.evaluate(cases, {"mine": rank}, out="/proc/self")

@@ -26,6 +26,7 @@ FLAGS = (
     "--disable-dev-shm-usage",
 )
 LOADS_IN_S = 2.0
+LOADS = 3
 MOST_MB = 5.0
 SIZES = {"wide": 1400, "narrow": 360}
 
@@ -190,15 +191,29 @@ def test_what_a_script_would_fetch_is_refused_by_the_policy(browser, page):
     assert "Content Security Policy" in said
 
 
-def test_a_page_of_200_users_loads_at_once(browser, large_run, tmp_path):
+@pytest.fixture(scope="module")
+def large(large_run, tmp_path_factory):
+    return srec.report(large_run, out=tmp_path_factory.mktemp("page") / "large.html", users=200)
+
+
+def test_a_page_of_200_users_loads_at_once(browser, large):
     """Measured as the processor time of the page's thread, which does not depend on what else the machine does."""
-    written = srec.report(large_run, out=tmp_path / "large.html", users=200)
-    assert written.shown == 200
-    assert written.size < MOST_MB * 1e6
+    assert large.shown == 200
+    assert large.size < MOST_MB * 1e6
     browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
-    show(browser, written.path)
-    with nothing_happens(browser, written.path):
+    show(browser, large.path)
+    with nothing_happens(browser, large.path):
         measured = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
         assert len(browser.find_elements("css selector", "details.user")) == 200
     took = {one["name"]: one["value"] for one in measured}
     assert 0 < took["TaskDuration"] < LOADS_IN_S
+
+
+def test_a_page_of_200_users_is_there_within_two_seconds(browser, large):
+    """Wall time until the load event has ended; the best of three, since what else runs here can only add to it."""
+    ended = "return performance.getEntriesByType('navigation')[0].loadEventEnd / 1000"
+    took = []
+    for _ in range(LOADS):
+        show(browser, large.path)
+        took.append(browser.execute_script(ended))
+    assert 0 < min(took) < LOADS_IN_S, took

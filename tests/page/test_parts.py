@@ -61,6 +61,7 @@ def test_what_hides_or_turns_other_characters_is_spelled_out():
     assert visible("a\u202eb\u2066c\x00d\ud800") == "a⟨U+202E⟩b⟨U+2066⟩c⟨U+0000⟩d⟨U+D800⟩"
     family = "\N{MAN}\u200d\N{WOMAN} \u06a9\u200c\u0627"
     assert visible(family) == family
+    assert visible("ok\U000e0069\U000e0067\u3164") == "ok⟨U+E0069⟩⟨U+E0067⟩⟨U+3164⟩"
     assert len(visible("x" * 10_000)) == 4000
 
 

@@ -128,3 +128,10 @@ def test_an_unknown_ranker_or_choice_is_refused_by_name(small_run):
         srec.report(small_run, ranker="nobody")
     with pytest.raises(InputError, match="choice 'all' is not known; give worst, best, random"):
         srec.report(small_run, choice="all")
+
+
+@pytest.mark.parametrize("name", ["run.json", "users.jsonl", "images/page.html", "images/../report.json"])
+def test_a_page_takes_no_file_of_the_run(small_run, name):
+    with pytest.raises(InputError, match="a file of the run itself"):
+        srec.report(small_run, out=small_run / name)
+    assert srec.report(small_run, out=small_run / "other.html", users=0).cases == 3

@@ -14,6 +14,7 @@ import platform
 import re
 from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from importlib import resources
@@ -29,6 +30,7 @@ from srec.card import read_card, write_card, write_text
 from srec.digest import digest
 from srec.errors import InputError, ProgramError
 from srec.lm.adapters import picture
+from srec.place import place
 from srec.recommender import MLLMSRec
 from srec.stages.fusion import ItemFusion
 from srec.stages.preference import TemporalPreference
@@ -41,6 +43,7 @@ from srec.types import Item
 FORMAT = 1
 PROGRAM, CARD, PROMPTS = "program.json", "card.toml", "prompts.md"
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+MOST_CHARS = 100  # of the name of a shipped program
 PIXELS = ";base64,"
 Fields = dict[str, tuple[str, str, str, str]]
 """By name of a field: input or output, type, prefix, description."""
@@ -178,7 +181,7 @@ def save_program(
     Raises:
         ProgramError: a demo lacks an answer, or shows a picture that no item has.
     """
-    where = Path(folder).expanduser()
+    where = place(folder)
     owners = {item.image.digest: item.item_id for item in items if item.image is not None}
     saved = SavedProgram(
         format=FORMAT,
@@ -229,11 +232,12 @@ def find_program(name_or_path: str | Path) -> Path:
     Raises:
         ProgramError: there is none.
     """
-    given = Path(name_or_path).expanduser()
-    if (given / PROGRAM).is_file():
-        return given
+    given = place(name_or_path)
+    with suppress(OSError):  # a name that is too long for a file is none
+        if (given / PROGRAM).is_file():
+            return given
     homes = _homes()
-    if isinstance(name_or_path, str) and NAME.fullmatch(name_or_path):
+    if isinstance(name_or_path, str) and NAME.fullmatch(name_or_path) and len(name_or_path) <= MOST_CHARS:
         for home in homes:
             if (home / name_or_path / PROGRAM).is_file():
                 return home / name_or_path

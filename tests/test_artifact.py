@@ -1,5 +1,6 @@
 """Programs on disk: what is saved, what is refused, what people read."""
 
+import importlib
 import json
 import os
 from dataclasses import replace
@@ -248,3 +249,9 @@ def test_setting_equal_prompts_changes_no_key_of_kept_results():
     given = MLLMSRec(lm=pupil())
     item = Item(item_id="1", title="Red car")
     assert with_prompts(given, prompts_of(given)).fusion.key(item) == given.fusion.key(item)
+
+
+@pytest.mark.parametrize("name", ["a" * 101, "a" * 5000, "a/" * 3000])
+def test_a_name_that_no_file_can_have_is_no_program(name):
+    with pytest.raises(ProgramError, match="there is no program"):
+        srec.load_program(name)

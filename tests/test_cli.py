@@ -394,6 +394,8 @@ BAD_OPTIONS = {
     "unknown ranker of a blend": (["evaluate", "DATA", "--ranker", "blend:random+oracle"], "oracle"),
     "unknown slicing": (["evaluate", "DATA", "--ranker", "random", "--slices", "mood"], "mood"),
     "unknown retriever": (["evaluate", "DATA", "--ranker", "random", "--candidates", "retriever:knn:5"], "'knn'"),
+    "LoRA that is not there": (["serve", "--lora", "nowhere"], "adapter_config.json"),
+    "base that is no model string": (["train", "rows.jsonl", "--out", "lora", "--base", "nope"], "'nope'"),
     "unknown metric": (["evaluate", "DATA", "--ranker", "random", "--compare", "fame"], "fame"),
     "no ranker": (["evaluate", "DATA", "--ranker", ","], "no ranker"),
     "unknown probe": (["probe", "DATA", "--probes", "smell"], "blank-image"),
@@ -416,6 +418,33 @@ def test_bad_options_end_with_a_sentence_and_code_2(folder, args, word):
     result = ask(*(arg.replace("DATA", str(folder)) for arg in args))
     assert result.exit_code == 2, result.output
     assert word in sentence(result)
+
+
+def test_a_metric_is_known_before_anybody_ranks(folder, tmp_path):
+    made = ask("evaluate", folder, "--ranker", "random", "--compare", "fame", "--out", tmp_path / "run")
+    assert made.exit_code == 2
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("users", "words"), [(b"\n \n", "names no user"), (b"\xff\xfe", "is not UTF-8 text")])
+def test_a_list_of_users_that_names_none_is_refused(folder, tmp_path, users, words):
+    (tmp_path / "users.txt").write_bytes(users)
+    made = ask("distill", folder, "--out", tmp_path / "rows", "--training-users", tmp_path / "users.txt")
+    assert (made.exit_code, words in made.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("verb", [["report"], ["evaluate", "toyshop:10x3", "--ranker", "random", "--out"]])
+def test_a_home_that_is_not_there_ends_with_a_sentence(verb):
+    made = ask(*verb, "~nobody-of-this-name/run")
+    assert (made.exit_code, "has no home here" in made.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("split", ["split = 5", "[split]\ntrain = 5", "[split]\ndev = [[1]]"])
+def test_a_card_whose_split_says_nothing_is_refused(folder, tmp_path, split):
+    srec.save_program(srec.MLLMSRec(), tmp_path / "program", card={})
+    (tmp_path / "program" / "card.toml").write_text(split)
+    made = ask("evaluate", folder, "--ranker", "random", "--program", tmp_path / "program")
+    assert (made.exit_code, "does not tell by its split" in made.stderr) == (2, True)
 
 
 def test_a_store_that_is_a_file_ends_with_a_sentence(folder, server):

@@ -197,6 +197,7 @@ def train(
     from srec import TrainConfig
     from srec import train as run
 
+    named.check_model(base)
     config = TrainConfig(
         epochs=epochs,
         rank=rank,
@@ -260,9 +261,14 @@ def _training_part(data: str, users: Path | None) -> Dataset:
 
 
 def _lines(file: Path) -> list[str]:
-    """The lines of a file that are not blank."""
+    """The lines of a file that are not blank; at least one."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}; name a file of user ids") from error
-    return [line.strip() for line in lines if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8 text ({error.reason}); name a file of user ids") from error
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise InputError(f"{file} names no user; write an id a line, or leave the option out for all")
+    return found

@@ -31,7 +31,7 @@ from srec.cli.options import (
     Workers,
 )
 from srec.cli.outcome import end, print_report, tell_rejected, unscored, write_object
-from srec.cli.parts import of_cases, pair, projections
+from srec.cli.parts import check_metric, of_cases, pair, projections
 from srec.errors import InputError
 from srec.exits import notice
 
@@ -107,6 +107,7 @@ def evaluate(
     for name in names:
         check_name(name)
     sizes, prices = pair(project, "--project", "x", int), pair(price, "--price", ",", float)
+    check_metric(compare)
     by = None if slices in (None, "all") else list(named_slicings(named.several(slices)))
     program = named.program(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
@@ -276,7 +277,10 @@ def _unlearned(chosen: CaseSet, name: str) -> CaseSet:
     from srec.learn.optimize import user_hash
 
     split = card_of(name).get("split", {})
-    known = {*split.get("train", ()), *split.get("dev", ())}
+    parts = [split.get(part, []) for part in ("train", "dev")] if isinstance(split, dict) else [split]
+    if not all(isinstance(part, list) and all(isinstance(one, str) for one in part) for part in parts):
+        raise InputError(f"the card of the program {name} does not tell by its split whom it learned from; restore it")
+    known = {one for part in parts for one in part}
     users = {spec.user_id for fold in chosen.folds for spec in fold.specs}
     learned = {user_id for user_id in users if user_hash(user_id) in known}
     if learned:

@@ -44,23 +44,39 @@ def store(given: Path | None, data: Dataset) -> Path:
 
 def lm(model: str, out: Any, *, connections: int = 32) -> Any:
     """The LM, announced with what it is and what it cannot do."""
-    from srec.lm.checkpoint import whereabouts
-    from srec.lm.connect import connect, parse, sees
-    from srec.lm.lora import check_files
+    from srec.lm.connect import connect, sees
 
-    try:
-        wanted = parse(model)
-        if wanted.kind == "local":
-            whereabouts(wanted.model)
-        if wanted.lora:
-            check_files(Path(wanted.lora))
-    except ModelError as error:
-        raise InputError(str(error)) from error
+    check_model(model)
     lm = connect(model, max_connections=connections)
     blind = "" if sees(lm) else "; it cannot see, so pictures are passed over and it reads text only"
     size = "; it is of demonstration size" if any(small in lm.model for small in DEMONSTRATION) else ""
     out.print(f"model: {lm.model}{blind}{size}", markup=False)
     return lm
+
+
+def check_model(model: str) -> None:
+    """Raise InputError for a model string that means nothing, before anything is loaded."""
+    from srec.lm.checkpoint import whereabouts
+    from srec.lm.connect import parse
+
+    try:
+        wanted = parse(model)
+        if wanted.kind == "local":
+            whereabouts(wanted.model)
+    except ModelError as error:
+        raise InputError(str(error)) from error
+    if wanted.lora:
+        check_lora(Path(wanted.lora))
+
+
+def check_lora(folder: Path) -> None:
+    """Raise InputError for a folder that holds no LoRA."""
+    from srec.lm.lora import check_files
+
+    try:
+        check_files(folder)
+    except ModelError as error:
+        raise InputError(str(error)) from error
 
 
 def fusion(data: str, *, attributes: list[str] | None = None) -> ItemFusion:

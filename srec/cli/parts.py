@@ -24,6 +24,15 @@ def of_cases(report: Report, *, compare: str | None, sliced: bool, by: list[str]
         yield report.slices(by, metric=compare)
 
 
+def check_metric(metric: str | None) -> None:
+    """Raise InputError for a metric that no report has for each case, before anybody ranks."""
+    from srec.evaluation.run import KS
+
+    known = [f"{name}@{k}" for k in KS for name in ("ndcg", "recall", "mrr")] + ["auc"]
+    if metric is not None and metric not in known:
+        raise InputError(f"metric {metric!r} has no value per case; give one of {', '.join(known)}")
+
+
 def projections(report: Report, items: int, users: int, *, price: tuple[float, float] | None) -> Iterator[Any]:
     """What each program would take for so many items and users, or why that is not known."""
     for name, row in report.rankers.items():

@@ -145,6 +145,7 @@ class Placement:
 
     def ndcg_at(self, k: int) -> float:
         """Each rank of a group holds hits/size of a target; the best order has min(k, targets) of them in front."""
+        k = min(k, max(self.candidates, self.targets))  # what lies behind all of them costs time and changes nothing
         discounts = np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2, k + 2)))])  # [j]: of the first j ranks
         first, last = np.minimum(self.better, k), np.minimum(self.better + self.size, k)
         gain = self.hits / self.size * (discounts[last] - discounts[first])

@@ -58,7 +58,15 @@ def named(
             raise InputError(f"two rankers are named {twice!r}; give them as a mapping, with a name for each")
     if not found:
         raise InputError(f"no ranker is given; give {NAMES}")
+    for name in found:
+        _check_title(name)
     return found
+
+
+def _check_title(name: object) -> None:
+    """Raise InputError for what no table and no file can show as a name."""
+    if not isinstance(name, str) or not name.strip() or name.encode("utf-8", "ignore").decode() != name:
+        raise InputError(f"a ranker is named {name!r}; give it a name of letters that UTF-8 has")
 
 
 def _apart(found: Sequence[tuple[Entry, str, Ranker | Baseline]]) -> list[tuple[str, Ranker | Baseline]]:

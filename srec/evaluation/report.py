@@ -115,12 +115,14 @@ class Report:
         measured, and for `pooled_auc`, which has no value per case.
         """
         metric = metric or f"ndcg@{self.shown_k}"
+        _check_flips(flips)
         first, second = ((name, self._column(name, metric)) for name in (a, b))
         return difference(first, second, metric=metric, users=self._users(), seed=self._seed(seed), flips=flips)
 
     def comparisons(self, metric: str | None = None, *, seed: int | None = None, flips: int = FLIPS) -> Comparisons:
         """`compare` for every pair of rankers, with p corrected for their number."""
         metric = metric or f"ndcg@{self.shown_k}"
+        _check_flips(flips)
         columns = {name: self._column(name, metric) for name in self.rankers}
         return all_pairs(columns, metric=metric, users=self._users(), seed=self._seed(seed), flips=flips)
 
@@ -239,11 +241,18 @@ class Report:
         return [case.user_id for case in self.cases]
 
     def _seed(self, given: int | None) -> int:
+        if given is not None and given < 0:
+            raise InputError(f"seed={given} is below 0; give 0 or more")
         return self.seed if given is None else given
 
     def _known(self, ranker: str) -> None:
         if ranker not in self.rankers:
             raise InputError(f"ranker {ranker!r} is not in this report; it has {', '.join(self.rankers)}")
+
+
+def _check_flips(flips: int) -> None:
+    if flips < 1:
+        raise InputError(f"flips={flips} tests nothing; give at least 1")
 
 
 def _metrics_table(report: Report) -> Table:

@@ -73,6 +73,8 @@ def evaluate(
     >>> evaluate(cases, {"of a month": RecentPopularity(days=30), "theirs": "run:their.run"})  # doctest: +SKIP
     """
     started = time.perf_counter()
+    if seed < 0:
+        raise InputError(f"seed={seed} is below 0; give 0 or more")
     ranked_by, cuts = named(rankers, cases=cases), _cuts(ks)
     if not len(cases):
         raise InputError("there is no case to evaluate; the case set's `skipped` says why")

@@ -132,7 +132,7 @@ def named_slicings(given: Mapping[str, Slicing] | Iterable[str] | None) -> Mappi
         return SLICINGS
     if isinstance(given, Mapping):
         return given
-    names = list(given)
+    names = [given] if isinstance(given, str) else list(given)
     for name in names:
         if name not in SLICINGS:
             raise InputError(

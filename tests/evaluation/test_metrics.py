@@ -77,6 +77,12 @@ def test_auc_without_a_candidate_to_beat_is_no_number():
     assert math.isnan(pooled_auc([(scores(0.9), ["i0"])]))
 
 
+def test_a_rank_behind_all_candidates_costs_nothing_and_changes_nothing():
+    ranking = scores(0.3, 0.8, 0.8, None)
+    for measure in (ndcg_at, recall_at, mrr_at):
+        assert measure(10**15, ranking, ["i0", "i2", "elsewhere"]) == measure(5, ranking, ["i0", "i2", "elsewhere"])
+
+
 def test_a_metric_needs_a_target_and_one_score_per_item():
     with pytest.raises(InputError, match="at least one target"):
         ndcg_at(5, scores(1.0), [])

@@ -63,6 +63,14 @@ def test_names_callables_and_baselines_stand_in_one_table():
     assert all(interval.n == 12 for interval in report.rankers["by_title"].metrics.values())
 
 
+@pytest.mark.parametrize("name", ["", " ", "half \ud800", 7])
+def test_a_name_that_no_file_can_hold_is_refused_before_anybody_ranks(name, tmp_path):
+    chosen = cases(world(), candidates="uniform:5")
+    with pytest.raises(InputError, match="a ranker is named"):
+        evaluate(chosen, {name: "popularity"}, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_mapping_gives_rankers_names_of_their_own():
     report = evaluate(asked(), {"short": RecentPopularity(days=1), "long": "recent-popularity", "mine": by_title})
     assert list(report.rankers) == ["short", "long", "mine"]
@@ -392,3 +400,16 @@ def test_on_real_data_popularity_recommends_little_of_the_catalogue(movielens):
     coverage = {name: row.beyond[1].coverage for name, row in report.rankers.items()}
     assert coverage["popularity"] < 0.1 < coverage["item-knn"] < coverage["random"] + 0.2
     assert report.compare("item-knn", "random", "auc").p < 0.001
+
+
+def test_what_a_report_cannot_be_asked_is_refused_in_words():
+    chosen = cases(world(), candidates="uniform:5", users=1)
+    with pytest.raises(InputError, match="seed=-1 is below 0"):
+        evaluate(chosen, ["random"], seed=-1)
+    report = evaluate(chosen, ["random", "popularity"])
+    with pytest.raises(InputError, match="seed=-1 is below 0"):
+        report.compare("random", "popularity", seed=-1)
+    for ask in (lambda: report.compare("random", "popularity", flips=0), lambda: report.comparisons(flips=-1)):
+        with pytest.raises(InputError, match="tests nothing"):
+            ask()
+    assert report.slices("item").to_dict() == report.slices(["item"]).to_dict()

@@ -88,7 +88,7 @@ def table(cases: CaseSet, rivals: Sequence[str], *, out: Path, rule: str, seed: 
     report = srec.evaluate(cases, rankers, seed=seed)
     print(report)
     blends = [name for name in rankers if name.startswith("blend")]
-    pairs = compared(report, [(blend, name) for blend in blends for name in rivals])
+    pairs = compared(report, [(blend, name) for blend in blends for name in (*OURS, *rivals)])
     told = report.to_dict(per_case=False)
     del told["comparisons"]  # of every pair; those worth a look are in `paired`
     return told | {"rivals": facts, "paired": pairs, "command": command()}

@@ -31,6 +31,7 @@ GENRES = 4
 DEV_USERS = 30
 STEP_BACK = 2  # training cases of a user end so many events before each other
 SHOWN = ("year", "genres")
+BLENDED = ("markov", "item-knn", "recent-popularity", "content-knn")
 CONFIG = srec.TrainConfig(
     epochs=1, learning_rate=5e-4, batch_rows=42, batch_positions=2560, ranking=1.0, checkpoint_every=25
 )
@@ -101,7 +102,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     systems: dict[str, Any] = {name: name for name in BASELINES}
     systems["base"] = with_lm(chosen, student)
     systems["lora"] = with_lm(chosen, srec.connect(f"local:{base}#{lora.folder}"))
-    found = measured(tested, systems, served=chosen, lora=lora, base=base, options=options, folder=out)
+    parts = {name: name for name in BLENDED}
+    systems["blend"] = srec.Blend.like(tested, parts)
+    systems["blend+lora"] = srec.Blend.like(tested, {**parts, "lora": systems["lora"]})
+    pairs = [("blend+lora", "blend"), ("blend+lora", "markov"), ("blend", "markov")]
+    found = measured(tested, systems, served=chosen, lora=lora, base=base, options=options, folder=out, pairs=pairs)
     return {
         "world": f"{data.name}, task {options.task}, seed {options.seed}",
         "test": f"users without a training case, leave-last-out, uniform:{NEGATIVES}",

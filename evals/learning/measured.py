@@ -41,8 +41,12 @@ def measured(
     base: str,
     options: argparse.Namespace,
     folder: Path,
+    pairs: Sequence[tuple[str, str]] = (),
 ) -> dict[str, Any]:
-    """The AUC of every system, and of `served` with the LoRA in a vLLM process as `lora_vllm`, on the same cases."""
+    """The AUC of every system, and of `served` with the LoRA in a vLLM process as `lora_vllm`, on the same cases.
+
+    The student is compared with every other system, and of `pairs` the first with the second.
+    """
     systems, told = dict(systems), {}
     about = {"store": folder / "store", "workers": options.workers, "seed": options.seed}
     if not options.vllm:
@@ -54,12 +58,13 @@ def measured(
             systems["lora_vllm"] = with_lm(served, lm)
             report = srec.evaluate(cases, systems, **about)
     auc = {name: _interval(row.metrics["auc"]) for name, row in report.rankers.items()}
-    others = [name for name in systems if name != "lora"]
+    asked = [*(("lora", name) for name in systems if name != "lora"), *pairs]
     return {
         "n": report.n,
         **auc,
         "auc": auc,
-        "differences": {f"lora - {name}": asdict(report.compare("lora", name, "auc")) for name in others},
+        "differences": {f"{a} - {b}": asdict(report.compare(a, b, "auc")) for a, b in asked},
+        "weights": {name: list(map(dict, row.weights)) for name, row in report.rankers.items() if row.weights},
         "unscored": {name: row.unscored for name, row in report.rankers.items()},
         "served": told,
     }

@@ -128,22 +128,24 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         at = place(pupils)
         return _distilled(at, at.training, chosen, out / f"rows-{pupils}", keep=KEEP, workers=options.workers)
 
+    def given(pupils: int) -> dict[str, Any]:
+        at = place(pupils)
+        dev, _ = _distilled(at, at.dev, chosen, out / "dev", keep=None, workers=options.workers)
+        return {"base": f"local:{base}", "dev": [row for row in dev if row.label is not None], "progress": note}
+
     pupils = options.pupils or fitting(lesson, base=base, config=CONFIG, minutes=options.budget, folder=out)
     at, (rows, images) = place(pupils + options.more), lesson(pupils)
-    dev, _ = _distilled(at, at.dev, chosen, out / "dev", keep=None, workers=options.workers)
-    given: dict[str, Any] = {
-        "base": f"local:{base}",
-        "dev": [row for row in dev if row.label is not None],
-        "images": images,
-        "progress": note,
-    }
-    first = srec.train(texts(rows), out=out / f"lora-{pupils}", config=CONFIG, **given)
-    lora = srec.train(pictures(rows), out=out / f"sight-{pupils}", config=SIGHT, start=first.folder, **given)
+    first = srec.train(texts(rows), out=out / f"lora-{pupils}", config=CONFIG, images=images, **given(pupils))
+    second = out / f"sight-{pupils}"
+    lora = srec.train(pictures(rows), out=second, config=SIGHT, images=images, start=first.folder, **given(pupils))
     lessons = [first, lora]
     if options.more:
-        every, given["images"] = lesson(pupils + options.more)
-        into = out / f"more-{pupils}-{options.more}"
-        lora = srec.train(further(every, rows), out=into, config=FURTHER, start=lora.folder, **given)
+        pupils += options.more
+        taught, (rows, images) = rows, lesson(pupils)
+        into = out / f"more-{pupils}"
+        lora = srec.train(
+            further(rows, taught), out=into, config=FURTHER, images=images, start=lora.folder, **given(pupils)
+        )
         lessons.append(lora)
     asked = at if options.test_seed is None else _elsewhere(options, out)
     taught = with_lm(chosen, srec.connect(f"local:{base}#{lora.folder}"))
@@ -162,7 +164,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "test": "held-out users, who choose among held-out items only",
         **found,
         "gap_closed": (value["lora"] - value["base"]) / (value["oracle"] - value["base"]),
-        **told_of(texts(rows), *lessons, pupils=pupils + options.more, base=base, options=options),
+        **told_of(texts(rows), *lessons, pupils=pupils, base=base, options=options),
     }
 
 

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ from srec.data.folder import Dataset
 from srec.data.report import IntakeReport
 from srec.errors import InputError
 from srec.evaluation.fitting import concurrent, fitted
-from srec.evaluation.rankers import Baseline, Ranker
+from srec.evaluation.rankers import BASELINES, Baseline, Ranker
 from srec.types import Case, Item, Score
 
 if TYPE_CHECKING:
@@ -78,14 +78,20 @@ class Blend:
     def __post_init__(self) -> None:
         if len(self.rankers) < 2:  # noqa: PLR2004  the fewest that can be blended
             raise InputError(f"a blend of {', '.join(self.rankers) or 'nothing'} needs two different rankers at least")
+        for name, ranker in self.rankers.items():
+            if not (callable(ranker) or isinstance(ranker, Baseline)):
+                raise InputError(f"{name!r} of a blend is {ranker!r}; give a ranker, or its name to Blend.like")
 
     @classmethod
-    def like(cls, like: CaseSet, rankers: Mapping[str, Ranker | Baseline], *, users: int | None = None) -> Blend:
-        """A blend for the task, protocol and sampled candidates of these cases."""
+    def like(cls, like: CaseSet, rankers: Mapping[str, Ranker | Baseline | str], *, users: int | None = None) -> Blend:
+        """A blend for the task, protocol and sampled candidates of these cases; a baseline may be given by its name."""
         kind = like.candidates.partition(":")[0]
         candidates = like.candidates if kind in ("uniform", "popularity") else CANDIDATES
         asked = USERS if users is None else users
-        return cls(rankers=rankers, task=like.task, protocol=like.protocol, candidates=candidates, users=asked)
+        meant = {name: BASELINES.get(one, one) if isinstance(one, str) else one for name, one in rankers.items()}
+        return cls(
+            rankers=cast("Any", meant), task=like.task, protocol=like.protocol, candidates=candidates, users=asked
+        )
 
     def fit(self, train: Interactions, *, items: Mapping[str, Item], seed: int) -> Blended:
         """Weigh the rankers on validation cases out of `train`, then fit them on all of it.

@@ -183,6 +183,15 @@ def test_one_ranker_alone_is_no_blend():
         evaluate(asked(), "blend:popularity+popularity")
 
 
+def test_a_name_in_a_blend_means_the_baseline():
+    case_set = asked()
+    by_name = Blend.like(case_set, {"popularity": "popularity", "markov": "markov"})
+    named = evaluate(case_set, {"blend": by_name}).rankers["blend"].metrics
+    assert named == evaluate(case_set, "blend:popularity+markov").rankers["blend:popularity+markov"].metrics
+    with pytest.raises(InputError, match="'best' of a blend is 'marcov'; give a ranker, or its name to Blend.like"):
+        Blend.like(case_set, {"popularity": "popularity", "best": "marcov"})
+
+
 def test_the_intake_report_of_the_data_is_left_alone():
     data = world()
     tied = data.report.tied_events_share = 0.25

@@ -118,8 +118,13 @@ def plain(spelling: str) -> str:
 
 
 def command() -> str:
-    """What to type to get these figures."""
-    return f"python evals/baselines/all.py DATA {' '.join(sys.argv[2:])}"
+    """What to type to get these figures; where they are put does not matter for them."""
+    told = sys.argv[2:]
+    for option in ("--out", "--json"):
+        if option in told:
+            place = told.index(option)
+            del told[place : place + 2]
+    return f"python evals/baselines/all.py {Path(sys.argv[1]).name} {' '.join(told)}"
 
 
 def options() -> argparse.Namespace:

@@ -188,7 +188,7 @@ def test_a_name_in_a_blend_means_the_baseline():
     by_name = Blend.like(case_set, {"popularity": "popularity", "markov": "markov"})
     named = evaluate(case_set, {"blend": by_name}).rankers["blend"].metrics
     assert named == evaluate(case_set, "blend:popularity+markov").rankers["blend:popularity+markov"].metrics
-    with pytest.raises(InputError, match="'best' of a blend is 'marcov'; give a ranker, or its name to Blend.like"):
+    with pytest.raises(InputError, match=r"'best' of a blend is 'marcov'; give a ranker, or its name to Blend\.like"):
         Blend.like(case_set, {"popularity": "popularity", "best": "marcov"})
 
 

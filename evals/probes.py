@@ -100,7 +100,9 @@ def command(given: argparse.Namespace) -> str:
     """What to type to get these figures."""
     world = given.world if given.world == "toyshop" else Path(given.world).name
     lora = " --lora LORA" if given.lora else ""
-    return f"python evals/probes.py --world {world} --seed {given.seed} --base {given.base}{lora} --users {given.users}"
+    some = f" --probes {' '.join(given.probes)}" if given.probes else ""
+    asked = f"--seed {given.seed} --base {given.base}{lora} --users {given.users}{some}"
+    return f"python evals/probes.py --world {world} {asked}"
 
 
 def options() -> argparse.Namespace:

@@ -100,6 +100,7 @@ class ToldRanker:
     prompt_tokens: int
     output_tokens: int
     truncated: int
+    unseen_images: int
     failures: int
     seconds: FiniteFloat
     beyond: Sequence[ToldBeyond]

@@ -164,7 +164,13 @@ def _at_once(row: RankerReport) -> float:
 
 def costs_table(rankers: Mapping[str, RankerReport], *, n: int) -> Table:
     """Every stage of the programs, and what a recommendation took, results from the store included at no cost."""
-    shown = table("stage", *HEADS, "from store", "failed", title="What the stages took")
+    shown = table(
+        "stage",
+        *HEADS,
+        "from store",
+        "failed",
+        title="What the stages took; seconds add up users at once, those of a recommendation are wall time",
+    )
     for name, row in rankers.items():
         for stage, usage in row.stages.items():
             shown.add_row(Text(f"{name}, {stage}"), *_cells(usage))

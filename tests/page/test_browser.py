@@ -16,6 +16,7 @@ from hostile_texts import HOSTILE
 import srec
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is missing; pip install '.[dev]' brings it")
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.wait").WebDriverWait
 pytestmark = pytest.mark.browser
 
 FLAGS = (
@@ -215,5 +216,6 @@ def test_a_page_of_200_users_is_there_within_two_seconds(browser, large):
     took = []
     for _ in range(LOADS):
         show(browser, large.path)
-        took.append(browser.execute_script(ended))
+        # `get` comes back while the event is still handled, when its end reads 0
+        took.append(WebDriverWait(browser, 10).until(lambda at: at.execute_script(ended)))
     assert 0 < min(took) < LOADS_IN_S, took

@@ -33,6 +33,7 @@ from .learn.train import TrainConfig as TrainConfig
 from .learn.train import train as train
 from .learn.verdicts import verdict_rows as verdict_rows
 from .lm.connect import connect as connect
+from .lm.merged import merge as merge
 from .lm.server import serve as serve
 from .lm.server import start_server as start_server
 from .lm.usage import count_usage as count_usage

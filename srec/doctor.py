@@ -191,7 +191,7 @@ def _local(name: str, *, lora: str = "") -> str:
             raise MissingPackage(package, extra="local")
     if not lora:
         return where
-    check_files(Path(lora))
+    check_files(lora)
     return f"{where}, with the LoRA in {lora}"
 
 

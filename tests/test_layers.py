@@ -46,6 +46,8 @@ HEAVY_FILES = {
     "lm/checkpoint.py",
     "lm/eyes.py",
     "lm/tiny.py",
+    "lm/lora.py",
+    "lm/merged.py",
     "learn/losses.py",
     "learn/student.py",
     "learn/tuning.py",

@@ -217,6 +217,20 @@ def train(
     write_object({**asdict(made), "folder": str(made.folder)}, json_to)
 
 
+def merge(
+    lora: Annotated[str, typer.Argument(help="The folder of a LoRA, or the name of one that comes with srec.")],
+    out: Annotated[Path, typer.Argument(help="A new folder for the whole model.")],
+    *,
+    base: Annotated[str, typer.Option(help="The model that the LoRA was trained on.")] = DEFAULT_MODEL,
+) -> None:
+    """Write the whole model that a LoRA makes of its base, for whatever loads models."""
+    from srec import merge as run
+
+    named.check_model(base)
+    named.check_lora(lora)
+    show.console().print(f"{base} with {lora} -> {run(lora, base=base, out=out)}", markup=False)
+
+
 def _weights(given: list[str]) -> dict[str, float]:
     """Weights by stage."""
     found = {}

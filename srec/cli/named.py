@@ -66,15 +66,15 @@ def check_model(model: str) -> None:
     except ModelError as error:
         raise InputError(str(error)) from error
     if wanted.lora:
-        check_lora(Path(wanted.lora))
+        check_lora(wanted.lora)
 
 
-def check_lora(folder: Path) -> None:
-    """Raise InputError for a folder that holds no LoRA."""
+def check_lora(lora: str) -> None:
+    """Raise InputError for what is neither a folder with a LoRA nor the name of one that comes with srec."""
     from srec.lm.lora import check_files
 
     try:
-        check_files(folder)
+        check_files(lora)
     except ModelError as error:
         raise InputError(str(error)) from error
 

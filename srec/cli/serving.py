@@ -30,6 +30,7 @@ def serve(
     lora: Annotated[
         list[str] | None, typer.Option(metavar="[NAME=]FOLDER", help="A LoRA of the base; as many as you like.")
     ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Serve base and LoRA as one whole model; faster.")] = False,
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Where to listen; by default a free one.")] = None,
     base_url: Annotated[str | None, typer.Option(help="Load the LoRAs into this running server instead.")] = None,
     python: Annotated[Path | None, typer.Option(help="The python that has vLLM; else $SREC_VLLM_PYTHON.")] = None,
@@ -43,7 +44,7 @@ def serve(
 
     loras = _named_folders(lora or [])
     for folder in loras.values():
-        named.check_lora(Path(folder))
+        named.check_lora(folder)
     served = False
     try:
         with (
@@ -51,6 +52,7 @@ def serve(
             start_server(
                 loras,
                 base=base,
+                merge=merge,
                 base_url=base_url,
                 python=python,
                 port=port,

@@ -32,6 +32,7 @@ from srec.learn.train import Progress, Step, TrainConfig
 from srec.lm.checkpoint import Checkpoint, digest_of
 from srec.lm.local import LocalEngine
 from srec.lm.lora import CARD_FILE, SETTINGS_FILE, WEIGHTS_FILE, LoraCheckpoint, digest_of_lora
+from srec.lm.merged import write_merged
 from srec.progress import Tick, bar
 from srec.types import Score
 
@@ -41,7 +42,6 @@ RUN_FILE = "run.json"
 CURVE_POINTS = 200
 LAST_STEPS = 20
 PACKAGES = ("srec", "torch", "transformers", "peft", "accelerate")
-SAME_FILES = (".json", ".jinja", ".model", ".txt")
 
 History = Sequence[Mapping[str, float]]
 """What the trainer logged, in order: entries with "step", "seconds" of training, and either "loss" or "dev_auc"."""
@@ -192,7 +192,7 @@ class Tuning:
 
     def _write(self, history: History) -> None:
         if self._config.merge:
-            self._write_merged()
+            write_merged(self._lora_aside(), self._out)
             digest = digest_of(self._out)
         else:
             save_lora(self._around, self._out)
@@ -200,13 +200,11 @@ class Tuning:
         write_card(self._out / CARD_FILE, self._card(history, digest=digest))
         shutil.rmtree(self._aside, ignore_errors=True)
 
-    def _write_merged(self) -> None:
-        """A whole model: the base's own files around weights to which the LoRA was added."""
-        merged = self._around.merge_and_unload()
-        for path in sorted(self._base.folder.iterdir()):
-            if path.suffix in SAME_FILES and not path.name.endswith(".index.json"):
-                shutil.copyfile(path, self._out / path.name)
-        merged.save_pretrained(self._out)
+    def _lora_aside(self) -> LoraCheckpoint:
+        """The LoRA among the checkpoints, where it stays until it is merged."""
+        folder = self._aside / "lora"
+        save_lora(self._around, folder)
+        return LoraCheckpoint(folder=folder, digest=digest_of_lora(folder), base=self._base)
 
     def _card(self, history: History, *, digest: str) -> dict[str, Any]:
         losses = [entry["loss"] for entry in history if "loss" in entry]

@@ -200,10 +200,10 @@ def _packaged(name: str, wanted: Packaged, *, file: Path | None) -> Path:
         if file is None or not file.is_file():
             raise _incomplete(name, wanted)
         text = obtain(wanted.around)
-        return _made(f"{name}-{_recipe_digest(file, text)[:12]}", name, partial(_assemble, text.folder, file))
+        return made(f"{name}-{_recipe_digest(file, text)[:12]}", name, partial(_assemble, text.folder, file))
     if file is None:
         return _from_hub(wanted.hub, else_run=wanted.install)
-    return _made(f"{name}-{file.stat().st_size}", name, partial(_unpack_gguf, file))
+    return made(f"{name}-{file.stat().st_size}", name, partial(_unpack_gguf, file))
 
 
 def _recipe_digest(pack: Path, text: Checkpoint) -> str:
@@ -212,8 +212,8 @@ def _recipe_digest(pack: Path, text: Checkpoint) -> str:
     return sha256(pack.read_bytes() + code.read_bytes() + text.digest.encode()).hexdigest()
 
 
-def _made(folder: str, name: str, make: Callable[[Path], None]) -> Path:
-    """The model's folder in the cache; what `make` writes is written aside and moved into place whole."""
+def made(folder: str, name: str, make: Callable[[Path], None]) -> Path:
+    """A model's folder in the cache, made if need be; what `make` writes is moved into place whole."""
     target = cache_folder() / "models" / folder
     if (target / "config.json").is_file():
         return target

@@ -2,6 +2,7 @@
 
 local:srec-tiny                         weights in this process: a packaged name, a folder, or a hub repository
 local:srec-tiny#runs/lora               the same with a LoRA of that model, from a folder
+local:srec-tiny#toyshop-student         the same with a LoRA that comes with srec
 local:                                  the same, of the model that $SREC_LOCAL_MODEL names, else of srec-tiny
 vllm:http://127.0.0.1:8000/v1#MODEL     a vLLM server
 http://127.0.0.1:1234/v1#MODEL          any other server with OpenAI's chat API
@@ -18,6 +19,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -26,15 +28,17 @@ from dspy.clients.engines.lm15_engine import LM15Engine
 from dspy.lm15 import Request, Response, RouterConfig, Timeouts, UnknownModelError
 from dspy.utils.exceptions import LMConfigurationError
 
-from srec.errors import MissingPackage, ModelError
+from srec.errors import InputError, MissingPackage, ModelError
 from srec.lm import checkpoint
 from srec.lm.lora import obtain_lora
 from srec.lm.verbalizer import answer_token_ids
+from srec.place import place
 
 FORMS = "local:NAME, local:FOLDER, local:NAME#LORA_FOLDER, vllm:URL#MODEL, URL#MODEL or PROVIDER/MODEL"
 FREQUENCY_PENALTY = 0.5
 """For local models: without it, models of this size repeat themselves until an answer's bound."""
 DEFAULT_LOCAL = "srec-tiny"
+DEFAULT_BASE = "local:"
 Kind = Literal["local", "vllm", "server", "hosted"]
 MOST_BYTES = 1 << 20
 
@@ -78,6 +82,19 @@ def _local_string(told: str) -> ModelString:
     if sign and not lora:
         raise ModelError(f"model string 'local:{told}' names no LoRA after '#', as in local:{DEFAULT_LOCAL}#FOLDER")
     return ModelString(kind="local", model=name or default.partition("#")[0], lora=lora)
+
+
+def base_name(base: str | Path) -> str:
+    """What `checkpoint.obtain` takes, of what a user calls a base: a model string, a name or a folder.
+
+    Raises:
+        InputError: it names a LoRA too.
+    """
+    if isinstance(base, Path):
+        return str(place(base).absolute())
+    if "#" in base:
+        raise InputError(f"base {base!r} names a LoRA; name the base alone, and the LoRA beside it")
+    return parse(base).model if base.startswith("local:") else base
 
 
 def connect(
@@ -136,7 +153,7 @@ def connect(
         return hosted
     if wanted.kind == "local":
         engine: Any = local_engine(wanted, device=device)
-        if not wanted.lora:  # what is tuned writes as it learned, here and on a server
+        if not engine.is_tuned:  # what is tuned writes as it learned, here and on a server
             settings.setdefault("frequency_penalty", FREQUENCY_PENALTY)
     else:
         server_key = api_key or os.environ.get("SREC_API_KEY") or "EMPTY"

@@ -37,7 +37,7 @@ from srec.errors import MissingPackage, ModelError, VerbalizerError
 from srec.lm.checkpoint import Checkpoint, obtain
 from srec.lm.eyes import Eyes, Sight, placeholder
 from srec.lm.head import Head
-from srec.lm.lora import LoraCheckpoint, obtain_lora
+from srec.lm.lora import LoraCheckpoint, is_tuned, obtain_lora
 from srec.lm.prefix import Decoder, Keys, chunks, plan
 from srec.lm.verbalizer import NO, YES, answer_token_ids
 
@@ -149,7 +149,7 @@ class LocalEngine:
             raise ModelError(f"{self._checkpoint.folder} has no chat template; use an instruction-tuned model")
         self._processor = _processor(self._checkpoint, model.config) if self.sees_images else None
         if self._lora is not None:
-            _put_on(model, self._lora)
+            self._lora.put_on(model)
         self._model = model
         self._embed = model.get_input_embeddings()
         self.head = Head(model.get_output_embeddings(), config.get_text_config(), fine=self._answers_if_distinct())
@@ -179,6 +179,11 @@ class LocalEngine:
     def special_tokens(self) -> tuple[str, ...]:
         """The tokens that text from outside must not contain."""
         return tuple(sorted(str(token) for token in self.tokenizer.added_tokens_decoder.values()))
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether it has a LoRA, beside its weights or merged into them."""
+        return self._lora is not None or is_tuned(self._checkpoint.folder)
 
     @property
     def model(self) -> Any:
@@ -512,26 +517,6 @@ def _blocks(content: str | list[dict[str, str]]) -> list[dict[str, str]]:
 
 def _joined(content: str | list[dict[str, str]]) -> str:
     return content if isinstance(content, str) else "".join(block.get("text", "") for block in content)
-
-
-def _put_on(model: Any, lora: LoraCheckpoint) -> None:
-    """Lay a LoRA on a model's layers, in their number format."""
-    try:
-        import peft  # noqa: PLC0415 (only where there is a LoRA)
-    except ImportError as error:
-        raise MissingPackage(error.name or "peft", extra="local") from error
-    try:
-        config = peft.PeftConfig.from_pretrained(str(lora.folder))
-        config.inference_mode = True
-        around = peft.PeftModel(model, config, autocast_adapter_dtype=False)
-        weights = peft.load_peft_weights(str(lora.folder), device=str(model.device))
-        result = peft.set_peft_model_state_dict(around, weights)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:
-        raise lora.misfit(str(error).splitlines()[0]) from error
-    left = [name for name in result.missing_keys if "lora_" in name] + list(result.unexpected_keys)
-    if left or not weights:
-        raise lora.misfit(f"{len(left)} of its parts have no counterpart, such as {min(left, default='all')}")
-    around.to(model.dtype).eval()
 
 
 def _sample(logits: torch.Tensor, config: Any, generator: torch.Generator) -> int:

@@ -31,12 +31,12 @@ import dspy
 
 from srec.errors import InputError, ModelError
 from srec.lm.checkpoint import Checkpoint, obtain
-from srec.lm.connect import connect, parse, served_models
+from srec.lm.connect import DEFAULT_BASE, base_name, connect, parse, served_models
 from srec.lm.launch import HOT_LOADING, Launch, find_python, free_port, launched
 from srec.lm.lora import LoraCheckpoint, obtain_lora
+from srec.lm.merged import merged
 from srec.place import place
 
-DEFAULT_BASE = "local:"
 LOAD_S = 120.0
 MOST_BYTES = 1 << 20
 
@@ -64,7 +64,7 @@ class Server:
     @property
     def names(self) -> tuple[str, ...]:
         """All that is served here, the base first."""
-        return (self.base, *self.loras.values())
+        return tuple(dict.fromkeys((self.base, *self.loras.values())))
 
     @property
     def needs_key(self) -> bool:
@@ -100,6 +100,7 @@ def serve(
     lora: str | Path | None = None,
     *,
     base: str | Path = DEFAULT_BASE,
+    merge: bool = False,
     base_url: str | None = None,
     python: str | Path | None = None,
     port: int | None = None,
@@ -119,6 +120,7 @@ def serve(
     with start_server(
         [] if lora is None else [lora],
         base=base,
+        merge=merge,
         base_url=base_url,
         python=python,
         port=port,
@@ -138,6 +140,7 @@ def start_server(
     loras: Mapping[str, str | Path] | Sequence[str | Path] = (),
     *,
     base: str | Path = DEFAULT_BASE,
+    merge: bool = False,
     base_url: str | None = None,
     python: str | Path | None = None,
     port: int | None = None,
@@ -157,6 +160,8 @@ def start_server(
     Args:
         loras: Folders of LoRAs, by name or named by their folders.
         base: The model they belong to: "local:NAME", a packaged name, a folder or a hub repository.
+        merge: Serve, in place of a LoRA beside its base, the whole model that the two make (`srec.merge`), put together
+            once in the cache folder. For one LoRA. On the processor it answers several times as fast.
         base_url: A running server of the base to use instead of a new one. LoRAs that it does not list are loaded into
             it and taken out at the end, which it has to allow; it reads them by their path on this machine.
         python: The python that has vLLM, else `$SREC_VLLM_PYTHON`, else this one.
@@ -173,14 +178,17 @@ def start_server(
         ModelError: the weights, the LoRA, vLLM or the running server cannot be used; names the log where there is one.
         InputError: an argument cannot be used.
     """
-    checkpoint = obtain(_name_of(base))
+    checkpoint = obtain(base_name(base))
     fitting = {alias: obtain_lora(folder, base=checkpoint) for alias, folder in _aliases(loras).items()}
-    names = {alias: served_name(alias, lora) for alias, lora in fitting.items()}
-    served = {names[alias]: lora for alias, lora in fitting.items()}
+    if merge:
+        checkpoint, names, served = _whole(fitting)
+    else:
+        names = {alias: served_name(alias, lora) for alias, lora in fitting.items()}
+        served = {names[alias]: lora for alias, lora in fitting.items()}
     key = api_key or os.environ.get("SREC_API_KEY") or "EMPTY"
     server = Server(url="", base=checkpoint.identity, loras=names, sees_images=checkpoint.sees_images, _key=key)
     if base_url is not None:
-        if python or port or log or max_model_len or max_num_seqs or arguments:
+        if merge or python or port or log or max_model_len or max_num_seqs or arguments:
             raise InputError("a server that is running already is taken as it is; leave out what is for a new one")
         url = parse(f"vllm:{base_url}#any").url
         with _joined(url, checkpoint, served, key=key):
@@ -208,7 +216,20 @@ def served_name(alias: str, lora: LoraCheckpoint) -> str:
     Signs that mean something in a model string or an address are replaced.
     """
     both = sha256(f"{lora.base.digest} {lora.digest}".encode()).hexdigest()
-    return f"{re.sub(r'[^A-Za-z0-9._-]', '-', alias)}@{both[:12]}"
+    return f"{_plain(alias)}@{both[:12]}"
+
+
+def _plain(alias: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", alias)
+
+
+def _whole(loras: Mapping[str, LoraCheckpoint]) -> tuple[Checkpoint, dict[str, str], dict[str, LoraCheckpoint]]:
+    """The only LoRA merged into its base: the model to serve, its name by the user's, and no LoRA beside it."""
+    if len(loras) != 1:
+        raise InputError(f"{len(loras)} LoRAs cannot be merged into one model; serve one, or leave out merge")
+    [(alias, lora)] = loras.items()
+    checkpoint = merged(lora, name=_plain(alias))
+    return checkpoint, {alias: checkpoint.identity}, {}
 
 
 def _aliases(loras: Mapping[str, str | Path] | Sequence[str | Path]) -> dict[str, str | Path]:
@@ -221,15 +242,6 @@ def _aliases(loras: Mapping[str, str | Path] | Sequence[str | Path]) -> dict[str
     if len(named) < len(loras):
         raise InputError("two of the LoRAs have folders of the same name; give them names of their own")
     return named
-
-
-def _name_of(base: str | Path) -> str:
-    """What `obtain` takes."""
-    if isinstance(base, Path):
-        return str(place(base).absolute())
-    if "#" in base:
-        raise InputError(f"base {base!r} names a LoRA; name the base alone, and the LoRA beside it")
-    return parse(base).model if base.startswith("local:") else base
 
 
 # A server that is running already

@@ -143,22 +143,22 @@ def unit_costs(row: RankerReport) -> dict[str, UnitCost]:
     found = {}
     for stage, usage in row.stages.items():
         if fresh := usage.fresh.units:
-            seconds = usage.fresh.seconds / (1 if stage == "fusion" else at_once)
+            alone_s = usage.fresh.alone_s
             whole = Cost(
                 lm_calls=usage.fresh.lm_calls,
                 prompt_tokens=usage.fresh.prompt_tokens,
                 output_tokens=usage.fresh.output_tokens,
-                seconds=seconds,
+                seconds=alone_s + (usage.fresh.seconds - alone_s) / at_once,
             )
             found[stage] = UnitCost(of=UNITS.get(stage, "user"), n=fresh, cost=whole * (1 / fresh))
     return found
 
 
 def _at_once(row: RankerReport) -> float:
-    """How many users were waited for at once on average; items are described before, as one wait for all."""
-    waited = sum(usage.seconds for stage, usage in row.stages.items() if stage != "fusion")
-    fusing = row.stages["fusion"].seconds if "fusion" in row.stages else 0.0
-    took = row.seconds - fusing
+    """How many users were waited for at once on average, in the time in which they were; never below one."""
+    alone_s = sum(usage.alone_s for usage in row.stages.values())
+    waited = sum(usage.seconds for usage in row.stages.values()) - alone_s
+    took = row.seconds - alone_s
     return max(1.0, waited / took) if took > 0 else 1.0
 
 

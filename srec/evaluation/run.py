@@ -224,7 +224,7 @@ def _describe(program: MLLMSRec, cases: CaseSet, *, workers: int, progress: bool
             for item in (*(event.item for event in program.read(case.history).events), *case.candidates)
         }
         wanted = (cases.items[item_id] for item_id in items)
-        with at_stage("fusion") as block:
+        with at_stage("fusion", alone=True) as block:
             made = bulk.run(
                 program.fusion, wanted, workers=workers, label="describe items", total=len(items), progress=progress
             ).finish()

@@ -16,13 +16,17 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Fresh:
-    """What `units` results of a stage took, of which nothing came from a store: the base of unit costs."""
+    """What `units` results of a stage took, of which nothing came from a store: the base of unit costs.
+
+    `alone_s` is as in `StageUsage`.
+    """
 
     units: int = 0
     lm_calls: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
     seconds: float = 0.0
+    alone_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -36,6 +40,7 @@ class Block:
 class StageUsage:
     """Counts of one stage. `seconds` are those that its callers waited, added up where several waited at once.
 
+    `alone_s` are those of them in which nobody else waited, as when all items are described before anybody ranks.
     `fresh` has those of blocks that said how many results they make, and took none of their answers from a store.
     """
 
@@ -47,6 +52,7 @@ class StageUsage:
     unseen_images: int = 0
     failures: int = 0
     seconds: float = 0.0
+    alone_s: float = 0.0
     fresh: Fresh = field(default_factory=Fresh)
 
 
@@ -75,11 +81,11 @@ class Usage:
             if stage:
                 _add(self.stages.setdefault(stage, StageUsage()), counts)
 
-    def spend(self, stage: str, seconds: float, fresh: Mapping[str, float]) -> None:
+    def spend(self, stage: str, took: Mapping[str, float], fresh: Mapping[str, float]) -> None:
         """Add to the seconds of a stage, and to what its fresh results took."""
         with self._lock:
             known = self.stages.setdefault(stage, StageUsage())
-            _add(known, {"seconds": seconds})
+            _add(known, took)
             _add(known.fresh, fresh)
 
 
@@ -99,10 +105,11 @@ def count_usage() -> Iterator[Usage]:
 
 
 @contextmanager
-def at_stage(name: str, *, units: int = 0) -> Iterator[Block]:
+def at_stage(name: str, *, units: int = 0, alone: bool = False) -> Iterator[Block]:
     """Count what happens inside the block, and its seconds, for the stage of this name too.
 
-    `units` is how many results the block makes; one that learns it on the way sets it on what `with` gives it.
+    `units` is how many results the block makes; one that learns it on the way sets it on what `with` gives it. `alone`
+    says that it is the only block that is open meanwhile.
     """
     token, began, outer, block = _stage.set(name), time.perf_counter(), _open.get(), Block(units)
     try:
@@ -111,9 +118,10 @@ def at_stage(name: str, *, units: int = 0) -> Iterator[Block]:
     finally:
         _stage.reset(token)
         seconds = time.perf_counter() - began
-        fresh = _fresh(block, inside, seconds)
+        took = {"seconds": seconds, "alone_s": seconds if alone else 0.0}
+        fresh = _fresh(block, inside, took)
         for usage in outer:
-            usage.spend(name, seconds, fresh)
+            usage.spend(name, took, fresh)
 
 
 def record(**counts: int) -> None:
@@ -122,12 +130,12 @@ def record(**counts: int) -> None:
         usage.add(stage=_stage.get(), **counts)
 
 
-def _fresh(block: Block, inside: Usage, seconds: float) -> dict[str, float]:
+def _fresh(block: Block, inside: Usage, took: Mapping[str, float]) -> dict[str, float]:
     """What a block adds to the fresh results: nothing, if it had answers from a store. What failed was paid for too."""
     if not block.units or inside.cache_hits:
         return {}
     counts = ("lm_calls", "prompt_tokens", "output_tokens")
-    return {"units": block.units, "seconds": seconds} | {name: getattr(inside, name) for name in counts}
+    return {"units": block.units, **took} | {name: getattr(inside, name) for name in counts}
 
 
 def _add(counted: StageUsage | Fresh, counts: Mapping[str, float]) -> None:

@@ -1,11 +1,14 @@
 """What a program would cost elsewhere, held against what it did cost here."""
 
+from dataclasses import replace
+
 import pytest
 
 import srec
 from srec.errors import InputError
+from srec.evaluation.costs import projected, unit_costs
 from srec.evaluation.tables import plain
-from srec.lm.usage import at_stage, count_usage, record
+from srec.lm.usage import Fresh, StageUsage, at_stage, count_usage, record
 from srec.testing import oracle
 
 
@@ -38,6 +41,26 @@ def test_a_projection_to_what_was_measured_is_what_it_took(asked, report):
     assert found.total.prompt_tokens == pytest.approx(row.prompt_tokens)
     assert found.total.output_tokens == pytest.approx(row.output_tokens)
     assert 0 < found.total.seconds <= row.seconds * 1.01
+
+
+def test_seconds_of_users_at_once_are_divided_by_them_whatever_the_stage(report):
+    stages = {
+        "fusion": StageUsage(seconds=30, fresh=Fresh(units=60, seconds=30)),
+        "scoring": StageUsage(seconds=10, fresh=Fresh(units=30, seconds=10)),
+    }
+    row = replace(report.rankers["program"], seconds=10.0, stages=stages)
+    assert unit_costs(row)["fusion"].cost.seconds == pytest.approx(30 / 60 / 4)
+    found = projected("program", row, items=60, users=6, candidates=5)
+    assert found.total.seconds == pytest.approx(10)
+
+
+def test_items_that_are_described_before_anybody_ranks_are_waited_for_alone(shop, report):
+    fused = report.rankers["program"].stages["fusion"]
+    assert 0 < fused.alone_s == fused.fresh.alone_s == fused.fresh.seconds <= fused.seconds
+    own = srec.MLLMSRec(fusion=lambda item: srec.ItemDescription(item_id=item.item_id, text=item.title), workers=1)
+    few = srec.cases(shop.data, users=2, candidates="uniform:4", seed=5)
+    among_users = srec.evaluate(few, {"own": own}, lm=oracle(shop), workers=2).rankers["own"].stages["fusion"]
+    assert among_users.alone_s == 0 < among_users.fresh.seconds == among_users.seconds
 
 
 def test_items_and_users_cost_apart(report):

@@ -13,7 +13,7 @@ import json
 import platform
 import re
 from base64 import b64decode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -26,7 +26,7 @@ from typing import Any
 import dspy
 from pydantic import TypeAdapter, ValidationError
 
-from srec.card import read_card, write_card, write_text
+from srec.card import card_text, read_card, write_text
 from srec.digest import digest
 from srec.errors import InputError, ProgramError
 from srec.lm.adapters import picture
@@ -180,6 +180,7 @@ def save_program(
 
     Raises:
         ProgramError: a demo lacks an answer, or shows a picture that no item has.
+        InputError: the card has what TOML cannot hold.
     """
     where = place(folder)
     owners = {item.image.digest: item.item_id for item in items if item.image is not None}
@@ -190,10 +191,11 @@ def save_program(
         stages=_stages(program),
     )
     versions = {"srec": _version(), "dspy": version("dspy"), "python": platform.python_version()}
+    told = card_text({**card, "signature": saved.signature, "versions": versions})
     try:
         where.mkdir(parents=True, exist_ok=True)
         write_text(where / PROMPTS, readable(saved, title=where.name))
-        write_card(where / CARD, {**card, "signature": saved.signature, "versions": versions})
+        write_text(where / CARD, told)
         write_text(where / PROGRAM, json.dumps(asdict(saved), indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise ProgramError(f"the program cannot be written to {where}: {error}; name another folder") from error
@@ -219,7 +221,7 @@ def load_program(name_or_path: str | Path, *, into: Any = None, items: Mapping[s
     prompts = {
         name: Prompt(
             instructions=one.instructions,
-            demos=tuple(_demo(demo, predictors[name], items, folder) for demo in one.demos),
+            demos=tuple(_demos(name, one.demos, predictors[name].signature, items, folder)),
         )
         for name, one in saved.predictors.items()
     }
@@ -301,8 +303,7 @@ def _saved(name: str, predictor: dspy.Predict, owners: Mapping[str, str]) -> Sav
 
 def _saved_demo(name: str, signature: Any, demo: Mapping[str, Any], owners: Mapping[str, str]) -> dict[str, Any]:
     """The fields of a demo that have a value; others, such as log-probabilities, are no part of a prompt."""
-    lacking = [output for output in signature.output_fields if output not in demo]
-    if lacking:
+    if lacking := _unanswered(signature, demo):
         raise ProgramError(
             f"a demo of {name} has no {lacking[0]!r}, so it shows no answer; take demos that were made by running the "
             "program (max_labeled_demos=0 in DSPy's optimizers)"
@@ -319,6 +320,11 @@ def _saved_demo(name: str, signature: Any, demo: Mapping[str, Any], owners: Mapp
     return saved
 
 
+def _unanswered(signature: Any, demo: Mapping[str, Any]) -> list[str]:
+    """The output fields that a demo has no value of."""
+    return [output for output in signature.output_fields if demo.get(output) is None]
+
+
 def _reference(name: str, shown: dspy.Image, owners: Mapping[str, str]) -> PictureOf:
     found = picture_digest(shown)
     if found not in owners:
@@ -332,15 +338,18 @@ def picture_digest(shown: dspy.Image) -> str:
     return sha256(b64decode(data)).hexdigest() if head.startswith("data:") else ""
 
 
-def _demo(
-    demo: Mapping[str, Any], predictor: dspy.Predict, items: Mapping[str, Item] | None, folder: Path
-) -> dspy.Example:
-    values: dict[str, Any] = {}
-    for name, value in demo.items():
-        if name not in predictor.signature.fields:
-            raise ProgramError(f"{folder / PROGRAM} is damaged: a demo has a field {name!r} that no prompt has")
-        values[name] = _picture(value, items, folder) if isinstance(value, PictureOf) else value
-    return dspy.Example(augmented=True, **values)
+def _demos(
+    name: str, saved: Sequence[Mapping[str, Any]], signature: Any, items: Mapping[str, Item] | None, folder: Path
+) -> Iterator[dspy.Example]:
+    """The demos of the predictor `name`."""
+    for number, demo in enumerate(saved, start=1):
+        which = f"{folder / PROGRAM} is damaged: demo {number} of {name}"
+        if unknown := [field for field in demo if field not in signature.fields]:
+            raise ProgramError(f"{which} has a field {unknown[0]!r} that no prompt has; take it out")
+        if lacking := _unanswered(signature, demo):
+            raise ProgramError(f"{which} has no {lacking[0]!r}, so it shows no answer; add it, or take the demo out")
+        values = {key: _picture(one, items, folder) if isinstance(one, PictureOf) else one for key, one in demo.items()}
+        yield dspy.Example(augmented=True, **values)
 
 
 def _picture(wanted: PictureOf, items: Mapping[str, Item] | None, folder: Path) -> dspy.Image:

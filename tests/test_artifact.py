@@ -13,7 +13,7 @@ from colours import case, picture, program, pupil
 import srec
 from srec import artifact
 from srec.artifact import card_of, load_program, predictors_of, prompts_of, save_program, signature_digest, with_prompts
-from srec.errors import ProgramError
+from srec.errors import InputError, ProgramError
 from srec.evaluation.stages.fused import toy_fusion
 from srec.lm.adapters import picture as shown
 from srec.recommender import MLLMSRec
@@ -199,6 +199,29 @@ def test_a_demo_without_an_answer_is_not_saved(tuned, car, tmp_path):
     tuned.scoring.judge.demos = [dspy.Example(case=1)]
     with pytest.raises(ProgramError, match=r"scoring\.judge has no 'answer'.*max_labeled_demos=0"):
         save_program(tuned, tmp_path / "p", card={}, items=[car])
+
+
+def test_a_card_that_toml_cannot_hold_is_refused_before_anything_is_written(tuned, car, folder, tmp_path):
+    with pytest.raises(InputError, match=r"a card cannot hold 'data\.users' \(.*'set'.*leave it out"):
+        save_program(tuned, tmp_path / "p", card={"data": {"users": {"ann"}}}, items=[car])
+    assert not (tmp_path / "p").exists()
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(InputError, match="'users'"):
+        save_program(MLLMSRec(), folder, card={"users": {"ann"}})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("edit", [lambda demo: demo.pop("rising"), lambda demo: demo.update(rising=None)])
+def test_a_demo_that_lost_its_answer_is_named(edit, folder, car):
+    path = folder / "program.json"
+    saved = json.loads(path.read_text("utf-8"))
+    demos = saved["predictors"]["preference.summarize"]["demos"]
+    demos.append(dict(demos[0]))
+    edit(demos[1])
+    path.write_text(json.dumps(saved), "utf-8")
+    with pytest.raises(ProgramError, match=r"demo 2 of preference\.summarize has no 'rising'.*add it") as raised:
+        load_program(folder, items={"7": car})
+    assert str(path) in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import tomllib
+from datetime import UTC, time
 
 import pytest
 from hypothesis import given
@@ -53,9 +54,23 @@ def test_none_is_left_out_at_any_depth(path):
 )
 def test_what_toml_has_no_word_for_is_refused_and_the_card_stays(path, value):
     write_card(path, {"seed": 0})
-    with pytest.raises(TypeError, match="not TOML serializable"):
+    with pytest.raises(InputError, match=r"cannot hold 'table\.a(\[1\])?' \(.*not TOML serializable\).*leave it out"):
         write_card(path, {"table": {"a": value}})
     assert read_card(path) == {"seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ({"seed": {1: "a"}}, r"'seed\.1' \(a key is no text\)"),
+        ({"rows": [{"at": time(tzinfo=UTC)}]}, r"'rows\[0\]\.at' \(TOML does not support offset times\)"),
+        ({"by": "half \ud800"}, r"'by' \(.*surrogates not allowed\)"),
+    ],
+)
+def test_what_no_file_of_toml_can_hold_is_refused_too(tmp_path, card, words):
+    with pytest.raises(InputError, match=words):
+        write_card(tmp_path / "card.toml", card)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("damaged", [None, b"= 1", b"a = '\xff'"], ids=["missing", "not TOML", "not UTF-8"])

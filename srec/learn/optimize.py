@@ -30,7 +30,7 @@ from srec.artifact import (
     save_program,
     with_prompts,
 )
-from srec.card import write_text
+from srec.card import card_text, write_text
 from srec.digest import digest
 from srec.errors import InputError, LeakageError
 from srec.evaluation.metrics import Interval, auc, bootstrap, ndcg_at
@@ -153,11 +153,13 @@ def optimize(
         progress: Whether to show a bar of calls; by default on a terminal only.
 
     Raises:
-        InputError: the cases, stages, metric or optimizer cannot be used, or the budget is too small to measure by.
+        InputError: the cases, stages, metric or optimizer cannot be used, or the budget is too small to measure by; `about` has
+            what a card cannot hold.
         LeakageError: a user is in both `train` and `dev`.
     """
     learned, held = list(train), list(dev)
     _check(learned, held, calls=calls)
+    card_text(about or {})  # what it cannot hold is said before anybody is asked
     name, measured = metric_named(metric)
     way, parts = optimizer_of(optimizer), _parts(program, stages)
     lms = {key: lm if lm is not None else lm_of(one) for key, one in predictors_of(program).items()}

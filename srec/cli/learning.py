@@ -32,6 +32,7 @@ from srec.errors import InputError
 
 if TYPE_CHECKING:
     from srec.data.folder import Dataset
+    from srec.learn.optimizers import Optimizer
     from srec.types import Case
 
 
@@ -45,6 +46,9 @@ def optimize(
     stages: Annotated[str, typer.Option(help="joint, or stages by commas: one after the other.")] = "joint",
     model: Model = DEFAULT_MODEL,
     reflection_model: Annotated[str | None, typer.Option(help="Who writes instructions; by default --model.")] = None,
+    reflection_images: Annotated[
+        bool, typer.Option("--reflection-images", help="Of gepa: who writes instructions sees the pictures too.")
+    ] = False,
     train: Annotated[int, typer.Option(min=1, help="Users to learn from.")] = 16,
     dev: Annotated[int, typer.Option(min=1, help="Other users, to decide by.")] = 16,
     task: Task = "next",
@@ -64,9 +68,8 @@ def optimize(
     from srec import cases
     from srec import optimize as run
     from srec.learn.objective import metric_named
-    from srec.learn.optimizers import optimizer_of
 
-    optimizer_of(optimizer), metric_named(metric)  # what is misspelled is said before a model is loaded
+    way, _ = _way(optimizer, images=reflection_images), metric_named(metric)  # said before a model is loaded
     source, out = named.dataset(data), show.console(json_to)
     chosen = cases(source, task=task, protocol=protocol, candidates=candidates, users=train + dev, seed=seed)
     learned, held = _by_user(list(chosen), train, dev, name=source.name)
@@ -80,7 +83,7 @@ def optimize(
         program,
         learned,
         held,
-        optimizer=optimizer,
+        optimizer=way,
         metric=metric,
         lm=lm,
         reflection_lm=writer,
@@ -229,6 +232,17 @@ def merge(
     named.check_model(base)
     named.check_lora(lora)
     show.console().print(f"{base} with {lora} -> {run(lora, base=base, out=out)}", markup=False)
+
+
+def _way(optimizer: str, *, images: bool) -> Optimizer:
+    """The way to optimize, with pictures for who writes instructions if they are asked for."""
+    from srec.learn.optimizers import gepa, optimizer_of
+
+    if not images:
+        return optimizer_of(optimizer)
+    if optimizer != "gepa":
+        raise InputError(f"--reflection-images is for gepa, {optimizer!r} shows nobody pictures; leave it out")
+    return gepa(images=True)
 
 
 def _weights(given: list[str]) -> dict[str, float]:

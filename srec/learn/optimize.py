@@ -38,7 +38,7 @@ from srec.learn.budget import Allowance, BudgetSpent, Meter
 from srec.learn.objective import Metric, metric_named
 from srec.learn.optimizers import Bench, Optimizer, optimizer_of, slim
 from srec.learn.trial import PREFIX, Frozen, Ranked, Trial
-from srec.lm.connect import identity
+from srec.lm.connect import identity, sees
 from srec.parallel import parallel
 from srec.place import place
 from srec.stages.kept import FAILURES, lm_of
@@ -153,8 +153,8 @@ def optimize(
         progress: Whether to show a bar of calls; by default on a terminal only.
 
     Raises:
-        InputError: the cases, stages, metric or optimizer cannot be used, or the budget is too small to measure by; `about` has
-            what a card cannot hold.
+        InputError: the cases, stages, metric or optimizer cannot be used, `about` has what a card cannot hold, or the
+            budget is too small to measure by.
         LeakageError: a user is in both `train` and `dev`.
     """
     learned, held = list(train), list(dev)
@@ -164,6 +164,8 @@ def optimize(
     way, parts = optimizer_of(optimizer), _parts(program, stages)
     lms = {key: lm if lm is not None else lm_of(one) for key, one in predictors_of(program).items()}
     writer = reflection_lm if reflection_lm is not None else lm if lm is not None else next(iter(lms.values()))
+    if way.options.get("images") and not sees(writer):
+        raise InputError(f"{identity(writer)} is to see the pictures and cannot; give a reflection_lm that sees")
     config = {
         "optimizer": {"name": way.name, **way.options},
         "metric": name,

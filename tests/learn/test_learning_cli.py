@@ -43,6 +43,17 @@ def test_an_optimized_program_can_be_optimized_again_for_another_task(server):
     assert (card_of("first")["task"], card_of("again")["task"]) == ("next", "like:4.0")
 
 
+def test_who_writes_instructions_sees_the_pictures_if_asked_to(server):
+    args = ("optimize", "data", *FEW, "--model", server.model, "--stages", "scoring", "--train", 2)
+    for folder, flags in (("seeing", ["--reflection-images"]), ("blind", [])):
+        made = ask(*args, "--optimizer", "gepa", "--calls", 60, "--out", folder, *flags)
+        assert made.exit_code == 0, made.output
+        assert card_of(folder)["optimizer"]["images"] is bool(flags)
+    refused = ask(*args, "--reflection-images", "--out", "none")
+    assert refused.exit_code == 2
+    assert "--reflection-images is for gepa" in refused.stderr
+
+
 def test_too_few_users_end_with_a_sentence():
     result = ask("optimize", "data", *FEW, "--train", 90, "--dev", 90, "--out", "mine")
     assert result.exit_code == 2

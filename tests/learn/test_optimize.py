@@ -15,6 +15,7 @@ from srec.learn.optimizers import bootstrap, gepa, instructions
 from srec.stages.fusion import ItemFusion, Question
 from srec.stages.kept import keep
 from srec.stages.scoring import CoTScoring
+from srec.testing import scripted
 
 TRAIN, DEV = cases(0, 1, 2, 3), cases(4, 5, 6)
 
@@ -235,6 +236,11 @@ def test_a_user_in_both_train_and_dev_is_refused():
         ({"calls": 0}, "give the number of LM calls"),
         ({"calls": 5}, "do not suffice to measure the 3 development cases"),
         ({"calls": 25}, "leave none to optimize joint with"),
+        ({"about": {"by": {"me"}}}, "a card cannot hold 'by'"),
+        (
+            {"optimizer": gepa(images=True), "reflection_lm": scripted({}, sees_images=False)},
+            "is to see the pictures and cannot; give a reflection_lm that sees",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_a_sentence(options, words):

@@ -1,6 +1,6 @@
 """Score the run files of an evaluation with ir-measures and ranx, and hold what they say beside srec's own table.
 
-    srec evaluate DATA --ranker markov,item-knn,popularity --candidates uniform:20 --runs RUNS --json OUT --per-case
+    srec evaluate DATA --ranker markov,popularity --candidates uniform:20 --write-runs RUNS --json OUT --per-case
     python evals/rescore.py RUNS OUT
 
 Other libraries break ties by an order of their own, srec's metrics are the mean over all orders. So every run is
@@ -115,7 +115,7 @@ def read(path: Path) -> Scores:
 def options() -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, help="folder of --runs")
+    parser.add_argument("runs", type=Path, help="folder of --write-runs")
     parser.add_argument("report", type=Path, help="JSON of --json with --per-case")
     parser.add_argument("--orders", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)

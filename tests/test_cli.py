@@ -211,8 +211,8 @@ def test_titles_are_shown_as_plain_text(folder, server):
 
 def test_an_evaluation_writes_its_report_runs_and_candidates(shop, server):
     args = ["evaluate", shop, "--candidates", "uniform:5", "--users", 2, "--seed", 3]
-    first = ask(*args, "--ranker", "program,popularity", "--model", server.model, "--store", "s", "--runs", "runs",
-                "--write-candidates", "c.jsonl", "--json", "first.json")  # fmt: skip
+    first = ask(*args, "--ranker", "program,popularity", "--model", server.model, "--store", "s",
+                "--write-runs", "runs", "--write-candidates", "c.jsonl", "--json", "first.json")  # fmt: skip
     assert first.exit_code == 0, first.output
     report = json.loads(Path("first.json").read_text())
     assert list(report["rankers"]) == ["program", "popularity"]

@@ -83,7 +83,9 @@ def evaluate(
     store: StoreFolder = None,
     workers: Workers = 16,
     json_to: Json = None,
-    runs: Annotated[Path | None, typer.Option(help="Write the rankings here, in TREC's format.")] = None,
+    write_runs: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the rankings as TREC run files, for --run FILE.")
+    ] = None,
     costs: Annotated[bool, typer.Option("--costs", help="What each stage and a recommendation took.")] = False,
     project: Annotated[
         str | None, typer.Option(metavar="ITEMSxUSERS", help="What the program would take for so many.")
@@ -93,7 +95,9 @@ def evaluate(
         Path | None, typer.Option(help="Keep the run in this folder, for srec report; it may hold other things.")
     ] = None,
     per_case: Annotated[bool, typer.Option("--per-case", help="With --json, the ranking of each case too.")] = False,
-    write_candidates: Annotated[Path | None, typer.Option(help="Write the candidates, for file:PATH.")] = None,
+    write_candidates: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the candidates, for --candidates file:PATH.")
+    ] = None,
     strict: Strict = False,
     stages: Annotated[bool, typer.Option("--stages", help="Hold each stage against a toy shop's truth.")] = False,
 ) -> None:
@@ -134,7 +138,7 @@ def evaluate(
         workers=workers,
         lm=named.lm(model, console, connections=workers) if asks else None,
         store=named.store(store, source) if asks else None,
-        runs_folder=runs,
+        runs_folder=write_runs,
         out=out,
     )
     tell_rejected(source)

@@ -234,10 +234,10 @@ def find_program(name_or_path: str | Path) -> Path:
     Raises:
         ProgramError: there is none.
     """
-    given = place(name_or_path)
-    with suppress(OSError):  # a name that is too long for a file is none
-        if (given / PROGRAM).is_file():
-            return given
+    with suppress(InputError):  # what can be no path may be none
+        given = place(Path(name_or_path) / PROGRAM)
+        if given.is_file():
+            return given.parent
     homes = _homes()
     if isinstance(name_or_path, str) and NAME.fullmatch(name_or_path) and len(name_or_path) <= MOST_CHARS:
         for home in homes:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from srec.errors import MissingPackage, ModelError, StoreError
+from srec.place import place
 
 State = Literal["ok", "missing", "broken"]
 
@@ -138,7 +139,7 @@ def _room(folder: Path) -> tuple[str, bool]:
 
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest above it that is there."""
-    resolved = folder.expanduser().resolve()
+    resolved = place(folder).resolve()
     return next(path for path in (resolved, *resolved.parents) if path.exists())
 
 

@@ -395,6 +395,9 @@ BAD_OPTIONS = {
     "unknown slicing": (["evaluate", "DATA", "--ranker", "random", "--slices", "mood"], "mood"),
     "unknown retriever": (["evaluate", "DATA", "--ranker", "random", "--candidates", "retriever:knn:5"], "'knn'"),
     "LoRA that is not there": (["serve", "--lora", "nowhere"], "adapter_config.json"),
+    "base to serve that is none": (["serve", "--base", "nope"], "no local model 'nope'"),
+    "base to serve with a LoRA": (["serve", "--base", "local:srec-tiny#x"], "the LoRA beside it"),
+    "address to serve at that is none": (["serve", "--base-url", "nope"], "no address of a server"),
     "base that is no model string": (["train", "rows.jsonl", "--out", "lora", "--base", "nope"], "'nope'"),
     "unknown metric": (["evaluate", "DATA", "--ranker", "random", "--compare", "fame"], "fame"),
     "no ranker": (["evaluate", "DATA", "--ranker", ","], "no ranker"),
@@ -418,6 +421,51 @@ def test_bad_options_end_with_a_sentence_and_code_2(folder, args, word):
     result = ask(*(arg.replace("DATA", str(folder)) for arg in args))
     assert result.exit_code == 2, result.output
     assert word in sentence(result)
+
+
+NO_PATHS = {
+    "too long": ("a" * 5000, "File name too long"),
+    "links in a circle": ("loop/x", "symbolic links"),
+    "a NUL": ("a\0b", "NUL|null byte"),
+}
+TAKES_A_PATH = [
+    ["toyshop", "PATH"],
+    ["convert", "movielens", "PATH", "out"],
+    ["convert", "movielens", "DATA", "PATH"],
+    ["evaluate", "PATH", "--ranker", "random"],
+    ["evaluate", "DATA", "--ranker", "random", "--run", "PATH"],
+    ["evaluate", "DATA", "--ranker", "random", "--json", "PATH"],
+    ["evaluate", "DATA", "--ranker", "random", "--write-candidates", "PATH"],
+    ["evaluate", "DATA", "--ranker", "random", "--candidates", "file:PATH"],
+    ["rank", "DATA", "--user", "ann", "--candidates", "file:PATH"],
+    ["serve", "--lora", "PATH"],
+    ["report", "PATH"],
+]
+
+
+@pytest.mark.parametrize("why", NO_PATHS)
+@pytest.mark.parametrize("args", TAKES_A_PATH, ids=lambda args: " ".join(args[::2]))
+def test_what_can_be_no_path_ends_with_a_sentence(folder, args, why):
+    Path("loop").symlink_to("loop")
+    path, words = NO_PATHS[why]
+    result = ask(*(arg.replace("DATA", str(folder)).replace("PATH", path) for arg in args))
+    assert result.exit_code == 2, result.output
+    assert re.search(words, sentence(result))
+
+
+@pytest.mark.parametrize("option", ["--json", "--write-candidates"])
+def test_a_file_without_a_name_is_told(folder, option):
+    result = ask("evaluate", folder, "--ranker", "random", option, "")
+    assert result.exit_code == 2
+    assert "name a file" in sentence(result)
+
+
+def test_an_optimization_cannot_be_written_into_a_file(folder, server):
+    Path("file").write_text("")
+    made = ask("optimize", folder, "--model", server.model, "--optimizer", "bootstrap", "--candidates", "uniform:1",
+               "--calls", 50, "--train", 1, "--dev", 1, "--out", "file")  # fmt: skip
+    assert made.exit_code == 2
+    assert "name another folder" in sentence(made)
 
 
 def test_a_metric_is_known_before_anybody_ranks(folder, tmp_path):

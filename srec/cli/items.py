@@ -12,6 +12,7 @@ from srec.cli import named
 from srec.cli.options import DEFAULT_MODEL, Data, Json, Model, Seed, StoreFolder, Strict, Workers
 from srec.cli.outcome import end, quietly, tell_rejected, write_object
 from srec.errors import InputError
+from srec.place import place
 
 
 def toyshop(
@@ -24,6 +25,7 @@ def toyshop(
     """Write the generated toy shop as a dataset folder: tables, pictures and all."""
     from srec import toyshop as make
 
+    folder = place(folder)
     if any((folder / name).exists() for name in ("items.csv", "items.parquet")):
         raise InputError(f"{folder} already holds a dataset; name an empty folder")
     shop = make(items=items, users=users, seed=seed)

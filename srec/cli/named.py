@@ -69,6 +69,17 @@ def check_model(model: str) -> None:
         check_lora(wanted.lora)
 
 
+def check_base(base: str) -> None:
+    """Raise InputError for a base to serve that means nothing, before anything is loaded."""
+    from srec.lm.checkpoint import whereabouts
+    from srec.lm.connect import base_name
+
+    try:
+        whereabouts(base_name(base))
+    except ModelError as error:
+        raise InputError(str(error)) from error
+
+
 def check_lora(lora: str) -> None:
     """Raise InputError for what is neither a folder with a LoRA nor the name of one that comes with srec."""
     from srec.lm.lora import check_files

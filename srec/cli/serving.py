@@ -42,6 +42,7 @@ def serve(
     """Serve a model and its LoRAs with vLLM until Ctrl-C, and say how to reach them."""
     from srec import start_server
 
+    named.check_base(base)
     loras = _named_folders(lora or [])
     for folder in loras.values():
         named.check_lora(folder)

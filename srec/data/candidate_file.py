@@ -25,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from srec.data.candidates import Codes, Pool, Spec
 from srec.errors import CandidateError
+from srec.place import place
 
 T = TypeVar("T")
 
@@ -76,6 +77,7 @@ def read_jsonl(
     """
     header: Header | None = None
     found: dict[str, Codes] = {}
+    path = place(path)
     where = str(path)
     try:
         with path.open("rb") as file:
@@ -194,7 +196,9 @@ def from_trec(word: str) -> str:
 
 def replace_file(path: str | Path, lines: Iterable[str]) -> None:
     """Write `lines` to a file that takes the place of `path` only once it is complete."""
-    path = Path(path)
+    path = place(path)
+    if not path.name:
+        raise CandidateError(f"cannot write {str(path)!r}: it is a folder; name a file in it")
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     with _reported(path):
         path.parent.mkdir(parents=True, exist_ok=True)

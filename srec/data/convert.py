@@ -31,6 +31,7 @@ from srec.data.published import FORMATS, Format, Row, Source, picture_url
 from srec.data.rejects import id_fault
 from srec.data.web import Manners
 from srec.errors import DatasetError, InputError
+from srec.place import place
 from srec.progress import waiting
 
 RECORD = "conversion.json"  # what was asked for, by which a later call knows its own folder
@@ -118,7 +119,7 @@ def convert(
         DatasetError: a file is missing, broken off, or has no interaction to keep, or the folder cannot be written.
         InputError: an argument cannot be used.
     """
-    source, folder = Path(source), Path(folder)
+    source, folder = place(source), place(folder)
     layout = _checked(kind, rating_threshold=rating_threshold, liked_only=liked_only)
     if images is not None and download_images:
         raise InputError("pictures are copied from a folder or fetched, not both; leave out one")
@@ -137,7 +138,7 @@ def convert(
     made = _before(folder, asked) if download_images else None
     if made is None:
         made = Conversion(kind=kind, folder=folder, min_events=min_events, rating_threshold=rating_threshold)
-        pictures = {} if images is None else _pictures(Path(images))
+        pictures = {} if images is None else _pictures(place(images))
         with waiting(f"converting {kind}", show=progress) as news, _appearing(folder) as staged:
             _write(published, staged, made, liked_only=liked_only, pictures=pictures, news=news)
             _write_record(staged, asked, made)
@@ -340,13 +341,13 @@ def _appearing(folder: Path) -> Iterator[Path]:
     if folder.is_dir() and any(folder.iterdir()):
         holds = "already holds a dataset" if any(folder.glob("items.*")) else "is not empty"
         raise DatasetError(f"{folder} {holds}; name an empty folder")
-    place = folder.resolve()
-    staged = place.with_name(f".{place.name}.converting")
+    target = folder.resolve()
+    staged = target.with_name(f".{target.name}.converting")
     try:
         shutil.rmtree(staged, ignore_errors=True)  # of a conversion that was killed
         staged.mkdir(parents=True)
         yield staged
-        staged.replace(place)
+        staged.replace(target)
     except OSError as error:
         raise DatasetError(
             f"{error.filename or folder} cannot be read or written: {error.strerror}; make room or give the right to"

@@ -22,6 +22,7 @@ from srec.data.report import IntakeReport
 from srec.data.settings import Settings
 from srec.data.tables import Table
 from srec.errors import DatasetError
+from srec.place import place
 from srec.types import Event, History, Item
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -35,7 +36,7 @@ def load(folder: Path | str, *, strict: bool = False, limits: Limits = DEFAULT) 
     `strict`, the first rejected row or image raises instead. DatasetError if a whole file cannot be used, and if there
     are not as many users, items or interactions as `dataset.toml` says under `[expected]`.
     """
-    root = Path(folder)
+    root = place(folder)
     if not root.is_dir():
         raise DatasetError(f"dataset folder {str(folder)!r} is not there or is no folder; check the path")
     settings = Settings.read(root / "dataset.toml")

@@ -20,6 +20,7 @@ from srec.data.candidates import (
 from srec.data.folder import Dataset
 from srec.data.retrievers import retriever_named
 from srec.errors import CandidateError, InputError
+from srec.place import place
 from srec.text import clean
 from srec.types import Item
 
@@ -81,7 +82,7 @@ def _split(listed: str) -> list[str]:
 
 def _read(path: Path) -> list[str]:
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = place(path).read_text("utf-8").splitlines()
     except OSError as error:
         raise CandidateError(f"cannot read {path}: {error.strerror}; check the path after 'file:'") from error
     except UnicodeDecodeError as error:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from srec.data.candidate_file import from_trec, replace_file, to_trec
 from srec.errors import CandidateError
+from srec.place import place
 from srec.types import Case, Ranking, Score
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def read_run(path: str | Path, *, name: str | None = None) -> RunFile:
 
     Only the scores count, not the ranks. Raises CandidateError, with the line, for what is no run file.
     """
-    path = Path(path)
+    path = place(path)
     codes: dict[str, int] = {}
     cases: dict[str, _Rows] = {}
     tag = ""

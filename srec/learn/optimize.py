@@ -468,8 +468,11 @@ def _place_to_work(folder: Path | None) -> Iterator[Store]:
             place = Path(stack.enter_context(TemporaryDirectory(prefix="srec-optimize-")))
         else:
             place = folder / CALLS
-            place.mkdir(parents=True, exist_ok=True)
-            write_text(place / ".gitignore", "*\n")
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+                write_text(place / ".gitignore", "*\n")
+            except OSError as error:
+                raise InputError(f"{folder} cannot be written ({error.strerror}); name another folder") from error
         yield stack.enter_context(Store(place))
 
 

@@ -157,7 +157,7 @@ def _settings(path: Path) -> bytes:
 
 def _is_folder(name: str) -> bool:
     looks_like_path = name.startswith((".", "~", "/")) or name.count("/") > 1
-    return looks_like_path or (Path(name).is_dir() and name not in PACKAGED)
+    return looks_like_path or (os.path.isdir(name) and name not in PACKAGED)  # noqa: PTH112  a long name is no folder
 
 
 def _unknown(name: str) -> ModelError:

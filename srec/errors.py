@@ -8,7 +8,7 @@
     │   └── ProgramError      a saved program: damaged, missing, or made for other signatures
     ├── LeakageError          something from the future of a case reached it
     ├── ModelError            a model string, its weights or its server
-    │   ├── MissingPackage    a package that an extra installs is not here
+    │   ├── MissingPackage    a package that srec does without, until it is needed, is not here
     │   └── VerbalizerError   the tokenizer cannot tell the answers apart
     ├── AnswerError           an LM answered, but not with what was asked for
     └── StoreError            the store cannot be read or written
@@ -56,10 +56,11 @@ class ModelError(SrecError):
 
 
 class MissingPackage(ModelError):
-    """A package that one of srec's extras installs is not installed."""
+    """A package that one of srec's extras installs, or that the command `install` does, is not installed."""
 
-    def __init__(self, package: str, *, extra: str) -> None:
-        super().__init__(f"{package!r} is not installed; run: pip install 'srec[{extra}]'")
+    def __init__(self, package: str, *, extra: str = "", install: str = "") -> None:
+        command = install or f"pip install 'srec[{extra}]'"
+        super().__init__(f"{package!r} is not installed; run: {command}")
         self.package = package
         self.extra = extra
 

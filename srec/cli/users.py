@@ -94,7 +94,8 @@ def rank(
     from srec.data.unseen import unseen
 
     source, out = named.dataset(data), show.console(json_to)
-    chosen = unseen(source, user, candidates=candidates, seed=seed)
+    with named.keeping_texts(candidates, store, source):
+        chosen = unseen(source, user, candidates=candidates, seed=seed)
     if not chosen:
         raise InputError(f"user {user!r} has seen every item of {source.name!r}; there is nothing left to rank")
     program = named.program(

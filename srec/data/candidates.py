@@ -1,8 +1,9 @@
 """Which items a case ranks.
 
-A rule says how candidates are chosen: `full`, `uniform:20`, `popularity:99`, `retriever:item-knn:200` or `retriever:50`
-for one that is handed in, or `file:PATH` for what an earlier run wrote. A draw depends on the seed, the user and the
-case's second alone: not on which other users take part, and not on the order of the catalogue.
+A rule says how candidates are chosen: `full`, `uniform:20`, `popularity:99`, `retriever:item-knn:200` (the names are in
+`srec.data.retrievers`) or `retriever:50` for one that is handed in, or `file:PATH` for what an earlier run wrote. A
+draw depends on the seed, the user and the case's second alone: not on which other users take part, and not on the order
+of the catalogue.
 """
 
 from __future__ import annotations

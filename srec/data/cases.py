@@ -171,7 +171,9 @@ def cases(
         `full`: the catalogue less what the user saw before the case. `uniform:20`, `popularity:99`: the targets and
         that many items the user never interacted with, drawn alike or by their events in `Fold.train`.
         `retriever:item-knn:200`: the first 200 unseen items that a named retriever of `srec.data.retrievers` finds,
-        fitted on each `Fold.train`; a target it misses is not a candidate.
+        fitted on each `Fold.train`; a target it misses is not a candidate. Others are `content-knn`, `text-embeddings`
+        by MiniLM, `text-embeddings@FOLDER` by another encoder, and fusions: `retriever:item-knn+text-embeddings:200`.
+        Each text is embedded once in the store of `srec.keep`, or once in this process.
         `retriever:50`: the first 50 of a retriever of your own. One with a `fit` is fitted on each `Fold.train`; one
         that is a function `retriever(history, k)` you fit yourself, on `Fold.train` alone, so ask for one cut-off at a
         time.

@@ -1,8 +1,10 @@
 """Retrievers: from a history to the ids of the items that are worth scoring, best first.
 
-What is here is fitted on the training events of a fold, like a baseline, and then asked for each case. `item-knn` and
-`content-knn` are named, and so is any fusion of names, `item-knn+content-knn`; `TextEmbedding` takes the encoder of any
-package. Anything else that maps a history and a number to ids is a retriever too.
+What is here is fitted on the training events of a fold, like a baseline, and then asked for each case. `item-knn`,
+`content-knn` and `text-embeddings` are named, and so is any fusion of names, `item-knn+text-embeddings`. The embeddings
+are those of MiniLM, from a package; `text-embeddings@FOLDER` and `text-embeddings@owner/name` are those of another
+encoder, and `TextEmbedding` takes the encoder of any library. Anything else that maps a history and a number to ids is
+a retriever too.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srec.data.candidates import Retriever
+from srec.data.embedding import Encoder
 from srec.data.interactions import Interactions
 from srec.data.vectors import Encode, Sparse, encoded, nearness, users_of, words_of
 from srec.errors import InputError
@@ -61,9 +64,9 @@ class ContentKnn:
 class TextEmbedding:
     """The items whose texts are near those in the history by a text embedding.
 
-    `encode` maps texts to numbers [texts, dimensions]: `dspy.Embedder("openai/text-embedding-3-small")`, or the
-    `encode` of a model of sentence-transformers. It is called once for each fold, with the texts of the whole
-    catalogue.
+    `encode` maps texts to numbers [texts, dimensions]: `srec.data.embedding.Encoder()`, which keeps them,
+    `dspy.Embedder("openai/text-embedding-3-small")`, or the `encode` of a model of sentence-transformers. It is called
+    once for each fold, with the texts of the whole catalogue. An item without a text is never found.
     """
 
     encode: Encode = field(repr=False)
@@ -95,19 +98,28 @@ class Fusion:
         return retrieve
 
 
-RETRIEVERS: Mapping[str, Fittable] = MappingProxyType({"item-knn": ItemKnn(), "content-knn": ContentKnn()})
+TEXT_EMBEDDINGS = "text-embeddings"
+RETRIEVERS: Mapping[str, Fittable] = MappingProxyType(
+    {"item-knn": ItemKnn(), "content-knn": ContentKnn(), TEXT_EMBEDDINGS: TextEmbedding(encode=Encoder())}
+)
 
 
 def retriever_named(name: str) -> Fittable:
     """The retriever of a name, or the fusion of names that are joined by `+`; InputError for an unknown one."""
-    parts = name.split("+")
-    for part in parts:
-        if part not in RETRIEVERS:
-            raise InputError(
-                f"retriever {part!r} is not known; give {', '.join(RETRIEVERS)}, or their fusion as in "
-                f"{'+'.join(RETRIEVERS)}"
-            )
-    return RETRIEVERS[name] if len(parts) == 1 else Fusion(retrievers=tuple(RETRIEVERS[part] for part in parts))
+    parts = tuple(_single(part) for part in name.split("+"))
+    return parts[0] if len(parts) == 1 else Fusion(retrievers=parts)
+
+
+def _single(name: str) -> Fittable:
+    kind, _, encoder = name.partition("@")
+    if kind == TEXT_EMBEDDINGS and encoder:
+        return TextEmbedding(encode=Encoder(name=encoder))
+    if name not in RETRIEVERS:
+        raise InputError(
+            f"retriever {name!r} is not known; give {', '.join(RETRIEVERS)}, {TEXT_EMBEDDINGS}@ENCODER with a folder "
+            "or a hub repository, or a fusion as in item-knn+text-embeddings"
+        )
+    return RETRIEVERS[name]
 
 
 def fused(lists: Sequence[Sequence[str]]) -> list[str]:

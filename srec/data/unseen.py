@@ -33,8 +33,8 @@ def unseen(data: Dataset, user_id: str, *, candidates: str = "full", seed: int =
     """The candidates of one user, ordered by item id.
 
     `candidates` is `full`, `uniform:20`, `popularity:99` (drawn among what the user never saw),
-    `retriever:item-knn:200`, `file:PATH` for a text file with one item id a line, or the ids themselves, separated by
-    commas.
+    `retriever:item-knn:200` as in `srec.cases`, `file:PATH` for a text file with one item id a line, or the ids
+    themselves, separated by commas.
 
     Raises:
         InputError: the user is unknown.

@@ -37,18 +37,23 @@ def words_of(items: Iterable[Item]) -> Sparse:
 
 
 def encoded(items: Iterable[Item], encode: Encode) -> Sparse:
-    """[items, dimensions]: title and attributes as `encode` puts them into numbers.
+    """[items, dimensions]: title and attributes as `encode` puts them into numbers; an empty row without a text.
 
-    Raises InputError where that is not one row of finite numbers for each text.
+    Only what has a text is encoded. Raises InputError where that is not one row of finite numbers for each text.
     """
-    texts = [text_of(item) for item in items]
+    every = [text_of(item) for item in items]
+    places = [place for place, text in enumerate(every) if text.strip()]
+    if not places:
+        return sparse.csr_array((len(every), 1))
+    texts = [every[place] for place in places]
     vectors = np.asarray(encode(texts), dtype=np.float64)
     if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():  # noqa: PLR2004  a matrix
         raise InputError(
             f"the encoder gave numbers of shape {vectors.shape} for {len(texts)} texts; give one row of finite numbers "
             "for each text"
         )
-    return unit_rows(sparse.csr_array(vectors))
+    spread = sparse.csr_array((np.ones(len(places)), (places, range(len(places)))), shape=(len(every), len(places)))
+    return unit_rows(spread @ sparse.csr_array(vectors))
 
 
 def text_of(item: Item) -> str:

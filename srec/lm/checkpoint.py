@@ -82,15 +82,20 @@ def cache_folder() -> Path:
 
 def packaged_file(name: str) -> Path | None:
     """The weights of a packaged model, if its package is installed; the package itself is not imported."""
-    spec = importlib.util.find_spec(PACKAGED[name].package)
+    return file_of(PACKAGED[name])
+
+
+def file_of(wanted: Packaged) -> Path | None:
+    """The file of weights inside an installed package, if it is there."""
+    spec = importlib.util.find_spec(wanted.package)
     folders = list(spec.submodule_search_locations or []) if spec else []
-    path = Path(folders[0]) / PACKAGED[name].file if folders else None
+    path = Path(folders[0]) / wanted.file if folders else None
     return path if path is not None and path.is_file() else None
 
 
 def whereabouts(name: str) -> str:
     """One sentence on what `local:NAME` would load, without loading or fetching anything."""
-    if _is_folder(name):
+    if is_folder(name):
         return f"folder {place(name)}"
     if name in PACKAGED:
         return _packaged_whereabouts(name, PACKAGED[name])
@@ -110,7 +115,7 @@ def obtain(name: str, *, pack: Path | None = None) -> Checkpoint:
         ModelError: no such folder, package or repository, or it cannot be read.
         MissingPackage: the extra `local` is not installed.
     """
-    if _is_folder(name):
+    if is_folder(name):
         folder = place(name).resolve()
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} has no config.json; give a folder in transformers' layout")
@@ -155,7 +160,8 @@ def _settings(path: Path) -> bytes:
     return json.dumps(settings, sort_keys=True).encode()
 
 
-def _is_folder(name: str) -> bool:
+def is_folder(name: str) -> bool:
+    """Whether a name is taken as that of a folder, there or not."""
     looks_like_path = name.startswith((".", "~", "/")) or name.count("/") > 1
     return looks_like_path or (os.path.isdir(name) and name not in PACKAGED)  # noqa: PTH112  a long name is no folder
 
@@ -213,7 +219,7 @@ def _recipe_digest(pack: Path, text: Checkpoint) -> str:
 
 
 def made(folder: str, name: str, make: Callable[[Path], None]) -> Path:
-    """A model's folder in the cache, made if need be; what `make` writes is moved into place whole."""
+    """The model's folder in the cache; what `make` writes is written aside and moved into place whole."""
     target = cache_folder() / "models" / folder
     if (target / "config.json").is_file():
         return target

@@ -14,7 +14,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -31,6 +30,7 @@ from dspy.utils.exceptions import LMConfigurationError
 from srec.errors import InputError, MissingPackage, ModelError
 from srec.lm import checkpoint
 from srec.lm.lora import obtain_lora
+from srec.lm.threads import wait_calmly
 from srec.lm.verbalizer import answer_token_ids
 from srec.place import place
 
@@ -302,10 +302,7 @@ def local_engine(wanted: ModelString, *, device: str | None) -> Any:
         ModelError: the weights or the LoRA cannot be used.
         MissingPackage: the extra `local` is not installed.
     """
-    if "torch" not in sys.modules:
-        # OpenMP threads that spin while they wait make two threads ten times slower than one on a busy machine.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    wait_calmly()
     weights = checkpoint.obtain(wanted.model)
     lora = obtain_lora(wanted.lora, base=weights) if wanted.lora else None
     try:

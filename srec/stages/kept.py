@@ -12,7 +12,6 @@ import inspect
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -25,7 +24,7 @@ from srec.errors import AnswerError, InputError, ModelError, StoreError
 from srec.lm.connect import identity, sees
 from srec.lm.usage import record
 from srec.stages.calls import is_noting, note, noting
-from srec.store import Store, opened
+from srec.store import KEEPING, Store, opened
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,33 +38,31 @@ PROMPT_FORMAT = 2
 
 NOTES = "notes:"  # before the key of a result: what was noted while it was made
 
-_store: ContextVar[Store | None] = ContextVar("srec_store", default=None)
-
 
 def is_keeping() -> bool:
     """Whether a store is open here."""
-    return _store.get() is not None
+    return KEEPING.get() is not None
 
 
 @contextmanager
 def keep(store: Store | str | Path) -> Iterator[Store]:
     """Keep the results of every stage called inside the block, and take from the store what it has."""
     with opened(store) as kept_in:
-        token = _store.set(kept_in)
+        token = KEEPING.set(kept_in)
         try:
             yield kept_in
         finally:
-            _store.reset(token)
+            KEEPING.reset(token)
 
 
 @contextmanager
 def unkept() -> Iterator[None]:
     """Ask anew inside the block, whatever store is open around it."""
-    token = _store.set(None)
+    token = KEEPING.set(None)
     try:
         yield
     finally:
-        _store.reset(token)
+        KEEPING.reset(token)
 
 
 def lm_of(predictor: dspy.Predict) -> Any:
@@ -148,7 +145,7 @@ class BoundKept(Generic[P, T]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
         """The result, from the open store if it is there."""
-        store = _store.get()
+        store = KEEPING.get()
         if store is None:
             return self._method(self._stage, *args, **kwargs)
         key = self.key(*args, **kwargs)

@@ -7,7 +7,9 @@ import dspy
 import numpy as np
 import pytest
 
+from srec.data.candidates import Rule
 from srec.data.cases import cases
+from srec.data.embedding import Encoder
 from srec.data.folder import Dataset, load
 from srec.data.interactions import Interactions
 from srec.data.retrievers import RETRIEVERS, ContentKnn, Fusion, ItemKnn, TextEmbedding, fused, retriever_named
@@ -78,7 +80,7 @@ def test_text_embeddings_of_any_encoder_retrieve(encode):
     assert ids == sorted((i for i in ITEMS if values[i] > 0), key=lambda i: -values[i])
 
 
-@pytest.mark.parametrize("wrong", [[[1.0]], [1.0] * 5, [[float("nan")]] * 5])
+@pytest.mark.parametrize("wrong", [[[1.0]], [1.0] * 4, [[float("nan")]] * 4])
 def test_an_encoder_that_does_not_fit_is_refused(wrong):
     with pytest.raises(InputError, match="give one row of finite numbers for each text"):
         found(TextEmbedding(encode=lambda _: wrong), "a")
@@ -95,8 +97,34 @@ def test_reciprocal_rank_fusion_by_hand():
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(InputError, match="retriever 'knn' is not known; give item-knn, content-knn"):
+    with pytest.raises(InputError, match="retriever 'knn' is not known; give item-knn, content-knn, text-embeddings, "):
         retriever_named("item-knn+knn")
+    for odd in ("text-embeddings@", "item-knn@/here", "item-knn+"):
+        with pytest.raises(InputError, match="is not known"):
+            retriever_named(odd)
+
+
+def test_an_encoder_is_named_behind_the_retriever_s_name():
+    named = retriever_named("item-knn+text-embeddings@owner/name")
+    assert named.retrievers == (ItemKnn(), TextEmbedding(encode=Encoder(name="owner/name")))
+    assert retriever_named("text-embeddings") == TextEmbedding(encode=Encoder(name="all-minilm-l6-v2"))
+    assert str(Rule.of("retriever:text-embeddings@/here/it is:5")) == "retriever:text-embeddings@/here/it is:5"
+
+
+def test_what_has_no_text_is_neither_encoded_nor_found():
+    asked_for = []
+
+    def encode(texts):
+        asked_for.extend(texts)
+        return np.ones((len(texts), 3))
+
+    retriever = TextEmbedding(encode=encode)
+    assert found(retriever, "a") == ["a", "b", "c", "d"]
+    assert asked_for == [item.title for item in ITEMS.values() if item.title]
+    assert found(retriever, "e") == []
+    silent = {item_id: Item(item_id=item_id) for item_id in ITEMS}
+    assert TextEmbedding(encode=encode).fit(TRAIN, items=silent)(history("a"), 5) == []
+    assert len(asked_for) == 8
 
 
 def data():
@@ -169,6 +197,18 @@ def test_end_to_end_metrics_are_those_on_the_found_times_the_recall():
     assert report.retrieved.value == pytest.approx(len(hits) / len(rows))
     on_found = np.mean([row.metrics["ndcg@10"] for row in hits])
     assert report.rankers["item-knn"].metrics["ndcg@10"].value == pytest.approx(on_found * report.retrieved.value)
+
+
+@pytest.mark.model
+def test_minilm_finds_what_means_alike_and_items_without_a_text_are_passed_over(minilm):
+    titles = ["A kitten asleep", "A drill for concrete", "Young cat, resting", "", "Hammer and nails"]
+    items = {name: Item(item_id=name, title=title) for name, title in zip("abcde", titles, strict=True)}
+    train = Interactions.of([("u", name, 1, None) for name in items], item_ids=tuple(items))
+    retrieve = retriever_named("text-embeddings").fit(train, items=items)
+    for start, others in (("a", ["c"]), ("b", ["e"])):
+        ids = retrieve(History(user_id="me", events=(Event(item=items[start], at=1),)), 5)
+        assert ids[: 1 + len(others)] == [start, *others]
+        assert "d" not in ids
 
 
 def test_on_real_data_retrieval_finds_more_than_chance_and_fusion_no_less_than_its_worse_part():

@@ -195,10 +195,17 @@ def from_trec(word: str) -> str:
 
 
 def replace_file(path: str | Path, lines: Iterable[str]) -> None:
-    """Write `lines` to a file that takes the place of `path` only once it is complete."""
+    """Write `lines` to a file that takes the place of `path` only once it is complete.
+
+    A device or a pipe, such as /dev/null, stays what it is and is written to.
+    """
     path = place(path)
     if not path.name:
         raise CandidateError(f"cannot write {str(path)!r}: it is a folder; name a file in it")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with _reported(path), path.open("w", encoding="utf-8", newline="\n") as device:
+            device.writelines(lines)
+        return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     with _reported(path):
         path.parent.mkdir(parents=True, exist_ok=True)

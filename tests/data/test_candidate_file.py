@@ -1,5 +1,7 @@
 import json
+import os
 import resource
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -241,3 +243,14 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(path):
 def test_missing_folders_are_made(path):
     replace_file(path.parent / "a" / "b" / "c", ["x"])
     assert (path.parent / "a" / "b" / "c").read_text() == "x"
+
+
+def test_a_device_stays_a_device_and_a_pipe_is_written_to(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit(pipe.read_text)
+        replace_file(pipe, ["a line\n"])
+        assert read.result(timeout=10) == "a line\n"
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

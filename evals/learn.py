@@ -59,6 +59,8 @@ def command(options: argparse.Namespace) -> str:
         "reasoning": options.reasoning,
         "task": options.task,
     }
+    if options.systems is not None:
+        told["systems"] = " ".join(options.systems)
     plain = {
         "test-seed": None,
         "budget": None,
@@ -86,6 +88,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--pupils", type=int, help="training cases, in the place of as many as --budget allows")
     parser.add_argument("--more", type=int, default=0, help="further cases, in a third lesson; of the toy shop")
     parser.add_argument("--vllm", action=argparse.BooleanOptionalAction, default=True, help="serve the student, too")
+    parser.add_argument("--systems", nargs="+", metavar="NAME", help="measure these beside the student; default: all")
     parser.add_argument("--record", action="store_true", help="append to evals/LOG.md and evals/LEADERBOARD.md")
     parser.add_argument("--out", type=Path, default=Path("runs") / "learn")
     parser.add_argument("--workers", type=int, default=32)

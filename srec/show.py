@@ -55,7 +55,7 @@ def name_of(item: Item) -> str:
 
 def server(out: Console, running: Server) -> None:
     """Where a server answers, what it serves, and how to ask it: by srec and by the `openai` client."""
-    name = running.names[min(1, len(running.loras))]
+    name = next(iter(running.loras.values()), running.base)
     key = "the value of SREC_API_KEY" if running.needs_key else "EMPTY"
     lines = (
         f"{running.url} serves {', '.join(running.names)}",

@@ -49,7 +49,10 @@ def measured(
 
     The student is compared with every other system, and of `pairs` the first with the second.
     """
-    systems, told = dict(systems), {}
+    if unknown := set(options.systems or ()) - systems.keys():
+        raise SystemExit(f"--systems {min(unknown)} is none of: {', '.join(systems)}")
+    chosen = systems if options.systems is None else {"lora", *options.systems}
+    systems, told = {name: system for name, system in systems.items() if name in chosen}, {}
     about = {"store": folder / "store", "workers": options.workers, "seed": options.seed}
     if not options.vllm:
         report = srec.evaluate(cases, systems, **about)
@@ -60,7 +63,10 @@ def measured(
             systems["lora_vllm"] = with_lm(served, lm)
             report = srec.evaluate(cases, systems, **about)
     auc = {name: _interval(row.metrics["auc"]) for name, row in report.rankers.items()}
-    asked = [*(("lora", name) for name in systems if name != "lora"), *pairs]
+    asked = [
+        *(("lora", name) for name in systems if name != "lora"),
+        *(pair for pair in pairs if {*pair} <= auc.keys()),
+    ]
     return {
         "n": report.n,
         **auc,

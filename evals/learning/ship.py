@@ -1,4 +1,4 @@
-"""Write a trained LoRA as srec ships it: rounded to bfloat16, in which processors and GPUs compute it anyway.
+"""Write a trained LoRA as srec ships it: rounded to bfloat16, in which it is computed where the hardware can.
 
 python evals/learning/ship.py runs/learn/toyshop-90001-user/sight-400 srec/lm/weights/toyshop-student
 """

@@ -158,12 +158,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
     found = measured(asked.test, systems, served=chosen, lora=lora, base=base, options=options, folder=out)
     value = {name: figure["value"] for name, figure in found["auc"].items()}
+    both = {"oracle", "base"} <= value.keys()
+    gap = {"gap_closed": (value["lora"] - value["base"]) / (value["oracle"] - value["base"])} if both else {}
     shop = f"toy shop of {len(at.shop.data.items)} toys, seed {options.seed}"
     return {
         "world": shop if options.test_seed is None else f"{shop}, tested in the shop of seed {options.test_seed}",
         "test": "held-out users, who choose among held-out items only",
         **found,
-        "gap_closed": (value["lora"] - value["base"]) / (value["oracle"] - value["base"]),
+        **gap,
         **told_of(texts(rows), *lessons, pupils=pupils, base=base, options=options),
     }
 

@@ -50,7 +50,8 @@ def keeping_texts(candidates: str, given: Path | None, data: Dataset) -> Abstrac
     from srec import keep
     from srec.data.retrievers import TEXT_EMBEDDINGS
 
-    return keep(store(given, data)) if TEXT_EMBEDDINGS in candidates else nullcontext()
+    asked = candidates.startswith("retriever:") and TEXT_EMBEDDINGS in candidates
+    return keep(store(given, data)) if asked else nullcontext()
 
 
 def lm(model: str, out: Any, *, connections: int = 32) -> Any:

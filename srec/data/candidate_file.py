@@ -202,7 +202,7 @@ def replace_file(path: str | Path, lines: Iterable[str]) -> None:
     path = place(path)
     if not path.name:
         raise CandidateError(f"cannot write {str(path)!r}: it is a folder; name a file in it")
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if _is_device(path):
         with _reported(path), path.open("w", encoding="utf-8", newline="\n") as device:
             device.writelines(lines)
         return
@@ -222,6 +222,12 @@ def replace_file(path: str | Path, lines: Iterable[str]) -> None:
         with suppress(OSError):  # whatever had to reach the disk was synced above
             file.close()
             draft.unlink(missing_ok=True)
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a path is no file of its own: a pipe, a device, or what stands in /dev for an open file."""
+    stands_for = str(path.absolute()).startswith(("/dev/", "/proc/"))
+    return path.exists() and not path.is_dir() and (stands_for or not path.is_file())
 
 
 @contextmanager

@@ -235,10 +235,10 @@ def made(folder: str, name: str, make: Callable[[Path], None]) -> Path:
                 raise
     except OSError as error:
         raise ModelError(
-            f"cannot unpack {name} into {target.parent}: {error}; set SREC_CACHE to a folder with room"
+            f"cannot write {name} into {target.parent}: {error}; set SREC_CACHE to a folder with room"
         ) from error
     except ValueError as error:  # transformers' way to ask for a package that reads GGUF
-        raise ModelError(f"cannot unpack {name}: {error}; run: pip install 'srec[local]'") from error
+        raise ModelError(f"cannot make {name}: {error}; run: pip install 'srec[local]'") from error
     finally:
         if aside is not None:
             shutil.rmtree(aside, ignore_errors=True)

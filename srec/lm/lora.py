@@ -102,8 +102,12 @@ def check_files(lora: str | Path) -> None:
 
 
 def is_tuned(folder: Path) -> bool:
-    """Whether a folder's card says that `srec.train` or `srec.merge` wrote what is in it."""
-    return (folder / CARD_FILE).is_file()
+    """Whether a model's folder has the card of `srec.train` or `srec.merge`, which tells that it is a merged one."""
+    card = folder / CARD_FILE
+    try:
+        return card.is_file() and read_card(card).get("merged") is True
+    except InputError:
+        return False
 
 
 def digest_of_lora(folder: Path) -> str:

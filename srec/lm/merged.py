@@ -7,18 +7,20 @@ whole model costs what its base costs, where vLLM on the processor multiplies a 
 from __future__ import annotations
 
 import shutil
+import tempfile
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 from srec.card import write_card
-from srec.errors import InputError, MissingPackage
+from srec.errors import InputError, MissingPackage, ModelError
 from srec.lm.checkpoint import Checkpoint, digest_of, made, obtain
 from srec.lm.connect import DEFAULT_BASE, base_name
 from srec.lm.lora import CARD_FILE, LoraCheckpoint, obtain_lora
 from srec.place import place
 
 SAME_FILES = (".json", ".jinja", ".model", ".txt")
+SHARED = 0o755  # as other folders are; a temporary one is for its owner alone
 
 
 def merge(lora: str | Path, *, base: str | Path = DEFAULT_BASE, out: str | Path) -> Path:
@@ -32,22 +34,24 @@ def merge(lora: str | Path, *, base: str | Path = DEFAULT_BASE, out: str | Path)
 
     Raises:
         InputError: `out` is a file, or not empty.
-        ModelError: the base or the LoRA cannot be had, or they do not fit.
+        ModelError: the base or the LoRA cannot be had, they do not fit, or the folder cannot be written.
     """
     folder = place(out)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is not an empty folder; name one that is, or one that is not there yet")
     adapter = obtain_lora(lora, base=obtain(base_name(base)))
-    aside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)  # of a merge that was killed
-    aside.mkdir(parents=True)
+    target, aside = folder.resolve(), None
     try:
-        write_merged(adapter, aside)
-        about = {"digest": digest_of(aside), "merged": True, "lora": adapter.digest}
-        write_card(aside / CARD_FILE, about | {"base": {"name": adapter.base.name, "digest": adapter.base.digest}})
-        aside.replace(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        aside.chmod(SHARED)
+        _write_with_card(adapter, aside)
+        aside.replace(target)
+    except OSError as error:
+        raise ModelError(f"the model cannot be written to {folder}: {error}; name another folder") from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
@@ -55,8 +59,14 @@ def merged(lora: LoraCheckpoint, *, name: str) -> Checkpoint:
     """The model that a LoRA makes of its base, under a name of the user's; put together once in the cache folder."""
     code = Path(__file__).read_bytes()
     key = sha256(f"{lora.base.digest} {lora.digest} ".encode() + code).hexdigest()
-    folder = made(f"merged-{key[:12]}", "merged", partial(write_merged, lora))
+    folder = made(f"merged-{key[:12]}", "merged", partial(_write_with_card, lora))
     return Checkpoint(name=name, folder=folder, digest=digest_of(folder))
+
+
+def _write_with_card(lora: LoraCheckpoint, folder: Path) -> None:
+    write_merged(lora, folder)
+    about = {"digest": digest_of(folder), "merged": True, "lora": lora.digest}
+    write_card(folder / CARD_FILE, about | {"base": {"name": lora.base.name, "digest": lora.base.digest}})
 
 
 def write_merged(lora: LoraCheckpoint, folder: Path) -> None:

@@ -1,7 +1,10 @@
 import json
 import os
 import resource
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -243,6 +246,14 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(path):
 def test_missing_folders_are_made(path):
     replace_file(path.parent / "a" / "b" / "c", ["x"])
     assert (path.parent / "a" / "b" / "c").read_text() == "x"
+
+
+def test_what_stands_for_standard_output_is_written_to(tmp_path):
+    code = "from srec.data.candidate_file import replace_file; replace_file('/dev/stdout', ['a line\\n'])"
+    with (tmp_path / "out").open("w") as out:
+        subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
+    assert (tmp_path / "out").read_text() == "a line\n"
+    assert Path("/dev/stdout").is_symlink()
 
 
 def test_a_device_stays_a_device_and_a_pipe_is_written_to(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 from vllm_stub import started_with
 
 import srec
+from srec import show
 from srec.card import read_card
 from srec.errors import InputError, ModelError
 from srec.lm.checkpoint import digest_of, obtain
@@ -58,16 +59,29 @@ def test_its_files_are_those_of_the_base_with_a_card(given, loras, tmp_path):
     assert digest_of(again) == digest_of(out)
 
 
-def test_it_is_served_as_one_model_without_a_lora(given, loras, stub):
+def test_it_is_served_as_one_model_without_a_lora(given, loras, stub, capsys):
     with srec.start_server([loras["a"]], base=given.folder, merge=True, python=stub) as server:
         told = started_with(server.log)["arguments"]
         assert server.names == (server.loras["a"],)
+        show.server(show.console(), server)
+        assert f"--model '{server.model_string(server.base)}'" in capsys.readouterr().out.replace("\n", "")
         assert server.lm().model == server.lm("a").model == f"vllm/{server.base}"
     assert "--enable-lora" not in told
     whole = obtain(told[told.index("--model") + 1])
     assert server.base == f"a@{whole.digest[:12]}"
     with srec.serve(loras["a"], base=given.folder, merge=True, python=stub) as lm:
         assert lm.model == f"vllm/{server.base}"
+
+
+def test_the_folder_one_stands_in_can_be_filled(given, loras, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    srec.merge(loras["a"], base=given.folder, out=".")
+    assert srec.connect(f"local:{tmp_path / 'here'}").engine.is_tuned
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match=r"cannot be written to .*file/out: .*; name another folder"):
+        srec.merge(loras["a"], base=given.folder, out=tmp_path / "file" / "out")
 
 
 def test_what_cannot_be_merged_is_refused(given, loras, stub, tmp_path):

@@ -37,7 +37,7 @@ JOURNEY: dict[Callable[..., None], str] = {
     f"--candidates uniform:4 --model {DEFAULT_MODEL} --out programs/try",
     distill: f"srec distill toyshop:30x5 --out rows --users 2 --candidates uniform:5 --model {DEFAULT_MODEL}",
     train: "srec train runs/rows/rows.jsonl --base local: --out runs/lora",
-    merge: "srec merge toyshop-student runs/whole; then srec rank … --model local:runs/whole",
+    merge: "srec merge toyshop-student runs/whole",
     serve: "srec serve --base srec-tiny",
     doctor: f"srec doctor {DEFAULT_MODEL}",
 }

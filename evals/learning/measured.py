@@ -45,7 +45,7 @@ def measured(
 ) -> dict[str, Any]:
     """The AUC of every system, and of `served` with the LoRA in a vLLM process as `lora_vllm`, on the same cases.
 
-    The LoRA is merged for it: on the processor, vLLM takes ten times as long with a LoRA beside the weights.
+    The LoRA is merged for it: on the processor, vLLM is far slower with a LoRA beside the weights.
 
     The student is compared with every other system, and of `pairs` the first with the second.
     """

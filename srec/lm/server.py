@@ -161,7 +161,7 @@ def start_server(
         loras: Folders of LoRAs, by name or named by their folders.
         base: The model they belong to: "local:NAME", a packaged name, a folder or a hub repository.
         merge: Serve, in place of a LoRA beside its base, the whole model that the two make (`srec.merge`), put together
-            once in the cache folder. For one LoRA. On the processor it answers some ten times as fast.
+            once in the cache folder. For one LoRA. It answers faster, on the processor much so.
         base_url: A running server of the base to use instead of a new one. LoRAs that it does not list are loaded into
             it and taken out at the end, which it has to allow; it reads them by their path on this machine.
         python: The python that has vLLM, else `$SREC_VLLM_PYTHON`, else this one.

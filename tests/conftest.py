@@ -7,7 +7,7 @@ import pytest
 
 from srec.errors import ModelError
 from srec.lm.checkpoint import Checkpoint, file_of, obtain, packaged_file
-from srec.lm.connect import connect
+from srec.lm.connect import FREQUENCY_PENALTY, connect
 from srec.lm.sentence import ENCODERS, MINILM, Recipe, obtain_encoder
 
 
@@ -83,3 +83,26 @@ def drawn_pack(folder: Path) -> Path:
 def sighted(given) -> dspy.LM:
     """The model of `given` in this process."""
     return connect(f"local:{given.folder}")
+
+
+@pytest.fixture(scope="session")
+def exact(given) -> dspy.LM:
+    """The model of `given` in this process, in float32 on each processor: what is computed alike comes out alike."""
+    return in_float32(given)
+
+
+@pytest.fixture(scope="session")
+def exact_smollm2() -> dspy.LM:
+    """SmolLM2-135M in this process, in float32 on each processor."""
+    return in_float32(obtain("smollm2-135m"))
+
+
+def in_float32(model: Checkpoint) -> dspy.LM:
+    import torch  # noqa: PLC0415 (it is loaded when it is needed)
+
+    from srec.lm.local import LocalEngine  # noqa: PLC0415
+
+    engine = LocalEngine(model, dtype=torch.float32)
+    return dspy.LM(
+        f"local/{engine.identity}", engine=engine, temperature=0.0, cache=False, frequency_penalty=FREQUENCY_PENALTY
+    )

@@ -62,7 +62,11 @@ def drawn_lora(base, folder, *, seed):
 
 @pytest.fixture(scope="session")
 def vllm(given, loras, vllm_python):
-    """A vLLM server with the model of `given` and the LoRAs "a" and "b"."""
+    """A vLLM server with the model of `given` and the LoRAs "a" and "b".
+
+    In float32: in bfloat16 each processor, and each size of a batch, rounds in other places, by up to a step of a logit.
+    """
     named = {name: loras[name] for name in "ab"}
-    with srec.start_server(named, base=given.folder, python=vllm_python, max_model_len=1024) as server:
+    told = {"python": vllm_python, "max_model_len": 1024, "arguments": ("--dtype", "float32")}
+    with srec.start_server(named, base=given.folder, **told) as server:
         yield server

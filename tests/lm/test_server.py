@@ -20,7 +20,7 @@ from srec.lm.connect import served_models
 pytestmark = [pytest.mark.server, pytest.mark.model]
 
 QUESTIONS = ("What is a boat?", "Name a colour.", "Say hello to Ann.")
-BFLOAT16_STEP = 0.125  # of a logit near 20
+ROUNDING = 0.005  # of float32, with much to spare; the models are a hundred times as far apart
 
 
 def answers(lm):
@@ -46,18 +46,15 @@ def test_loras_served_at_once_write_different_answers(vllm):
 
 
 def test_what_is_computed_together_comes_out_as_if_alone(vllm):
-    """Of the base, too: vLLM on the processor lays a LoRA on it here, where nothing is done about that.
-
-    Not bit by bit, since batches of other sizes round in other places; models differ by far more.
-    """
+    """Of the base, too: vLLM on the processor lays a LoRA on it here, where nothing is done about that."""
     asked = [(vllm.lm(name), question) for question in QUESTIONS for name in vllm.names]
     alone = [first_token(*one) for one in asked]
     with ThreadPoolExecutor(len(asked)) as pool:
         together = list(pool.map(lambda one: first_token(*one), asked))
-    assert max(map(apart, alone, together)) <= BFLOAT16_STEP
+    assert max(map(apart, alone, together)) <= ROUNDING
     for n in range(0, len(asked), 3):
         base, a, b = alone[n : n + 3]
-        assert min(apart(base, a), apart(base, b), apart(a, b)) > 4 * BFLOAT16_STEP
+        assert min(apart(base, a), apart(base, b), apart(a, b)) > 100 * ROUNDING
 
 
 def test_no_cache_mixes_the_answers_of_loras(vllm, tmp_path, monkeypatch):
@@ -87,7 +84,7 @@ def test_a_served_lora_computes_as_peft_does(vllm, loras, given):
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
-    model = transformers.AutoModelForImageTextToText.from_pretrained(given.folder, dtype=torch.bfloat16)
+    model = transformers.AutoModelForImageTextToText.from_pretrained(given.folder, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(given.folder)
     tuned = peft.PeftModel.from_pretrained(model, loras["b"]).eval()
     chat = [{"role": "user", "content": QUESTIONS[0]}]
@@ -97,7 +94,7 @@ def test_a_served_lora_computes_as_peft_does(vllm, loras, given):
     said = vllm.lm("b")(QUESTIONS[0], logprobs=True, top_logprobs=5, max_tokens=1)[0]
     top = said["logprobs"]["content"][0]["top_logprobs"]
     mine = {tokenizer.decode([int(i)]): float(expected[i]) for i in expected.topk(5).indices}
-    assert top[0]["logprob"] == pytest.approx(mine[top[0]["token"]], abs=2 * BFLOAT16_STEP)
+    assert top[0]["logprob"] == pytest.approx(mine[top[0]["token"]], abs=ROUNDING)
     assert len({entry["token"] for entry in top} & mine.keys()) >= 4
 
 
@@ -113,7 +110,8 @@ def elsewhere(given, vllm_python):
     """Another process that serves the model of `given` and lets LoRAs be loaded: the process, and the server's address."""
     code = (
         "import time, srec\n"
-        f"with srec.start_server(base={str(given.folder)!r}, python={str(vllm_python)!r}, max_model_len=512) as server:\n"
+        f"with srec.start_server(base={str(given.folder)!r}, python={str(vllm_python)!r}, max_model_len=512, "
+        "arguments=('--dtype', 'float32')) as server:\n"
         "    print(server.url, flush=True); time.sleep(600)\n"
     )
     environment = {**os.environ, "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}

@@ -177,19 +177,19 @@ def test_the_shipped_weights_are_whole_and_small():
     assert tiny.read(shipped)[1]
 
 
-def test_text_alone_is_answered_as_by_the_language_model(given, smollm2, sighted):
+def test_text_alone_is_answered_as_by_the_language_model(given, exact_smollm2, exact):
     if not given.folder.name.startswith("srec-tiny"):
         pytest.skip("another model is given by SREC_LOCAL_MODEL")
     prompts = ["What is the capital of France?", "Name three fruits.", "Who wrote Hamlet?", "Describe a red toy car."]
     with ThreadPoolExecutor(len(prompts)) as pool:
         before, now = (
-            list(pool.map(lambda prompt, lm=lm: lm(prompt, max_tokens=16), prompts)) for lm in (smollm2, sighted)
+            list(pool.map(lambda prompt, lm=lm: lm(prompt, max_tokens=16), prompts)) for lm in (exact_smollm2, exact)
         )
     assert [text_of(answer) for answer in now] == [text_of(answer) for answer in before]
     likings = ("quiet films", "wooden toys", "horror", "red things", "boats")
     rows = [{"profile": f"likes {liking}", "candidate": "a red boat"} for liking in likings]
-    before, now = ([judged(lm, row) for row in rows] for lm in (smollm2, sighted))
-    assert now == pytest.approx(before, abs=0.01)
+    before, now = ([judged(lm, row) for row in rows] for lm in (exact_smollm2, exact))
+    assert now == pytest.approx(before, abs=1e-4)
     assert len(set(now)) > 3
 
 

@@ -22,7 +22,7 @@ from srec.types import Image
 
 pytestmark = [pytest.mark.server, pytest.mark.model]
 
-BFLOAT16_STEP = 0.125  # of a logit near 20; the server rounds both logits, the local engine neither
+ROUNDING = 0.005  # of float32, with much to spare
 
 
 class Judge(dspy.Signature):
@@ -75,16 +75,16 @@ def test_the_server_and_the_local_engine_name_the_same_tokens(served, sighted):
     assert served.engine.answer_token_ids(answers) == sighted.engine.answer_token_ids(answers)
 
 
-def test_probabilities_agree_with_the_local_engine(served, sighted):
+def test_probabilities_agree_with_the_local_engine(served, exact):
     kinds = ("an animated film", "a horror film", "a garden hose", "a war film", "red shoes")
     rows = [
         {"profile": f"likes {like}", "candidate": kind}
         for like in ("quiet animated films for children", "horror and war, nothing else")
         for kind in kinds
     ]
-    there, here = judged(served, rows), judged(sighted, rows)
-    assert [a.probability for a in there] == pytest.approx([a.probability for a in here], abs=0.03)
-    assert [a.mass for a in there] == pytest.approx([a.mass for a in here], rel=0.5)
+    there, here = judged(served, rows), judged(exact, rows)
+    assert [a.probability for a in there] == pytest.approx([a.probability for a in here], abs=ROUNDING)
+    assert [a.mass for a in there] == pytest.approx([a.mass for a in here], rel=0.02)
     assert len({a.probability for a in there}) > 3
 
 
@@ -110,23 +110,21 @@ def answered(lm, questions):
         return list(pool.map(ask, questions))
 
 
-def test_twenty_questions_about_pictures_are_answered_as_by_the_local_engine(served, sighted, given):
+def test_twenty_questions_about_pictures_are_answered_as_by_the_local_engine(served, exact, given):
     photos = toys()
     questions = [(photo, words) for photo in photos for words in ("What colour is the toy?", "What kind of toy is it?")]
-    there, here = (answered(lm, questions) for lm in (served, sighted))
-    alike = sum(a == b for a, b in zip(there, here, strict=True))
+    there, here = (answered(lm, questions) for lm in (served, exact))
+    assert there == here
     trained = given.name != "srec-tiny" or packaged_file("srec-tiny") is not None
-    assert alike >= (19 if trained else 15), list(zip(there, here, strict=True))
     assert not trained or len(set(here)) > 8
 
 
-def test_yes_probabilities_about_pictures_agree_with_the_local_engine(served, sighted):
+def test_yes_probabilities_about_pictures_agree_with_the_local_engine(served, exact):
     sentences = ("It is red.", "It is a boat.")
     rows = [{"photo": picture(photo), "sentence": sentence} for photo in toys() for sentence in sentences]
-    there, here = judged(served, rows), judged(sighted, rows)
+    there, here = judged(served, rows), judged(exact, rows)
     apart = [abs(log_odds(a) - log_odds(b)) for a, b in zip(there, here, strict=True)]
-    assert max(apart) <= 2 * BFLOAT16_STEP
-    assert sum(apart) / len(apart) <= BFLOAT16_STEP
+    assert max(apart) <= ROUNDING
     assert len({a.probability for a in there}) > 3
 
 

@@ -48,6 +48,15 @@ def write_json(text: str, json_to: str | None) -> None:
         replace_file(Path(json_to), [text, "\n"])
 
 
+def check_json(json_to: str | None) -> str | None:
+    """`json_to` as it is; a place that cannot be written to is refused before anything is computed for it."""
+    if json_to not in (None, TO_STDOUT):
+        from srec.data.candidate_file import check_writable  # noqa: PLC0415  numpy, for those who write
+
+        check_writable(json_to)
+    return json_to
+
+
 def name_of(item: Item) -> str:
     """A title that fits a line."""
     return clean(item.title, max_chars=TITLE_CHARS) or f"item {clean(item.item_id, max_chars=TITLE_CHARS)}"

@@ -437,6 +437,7 @@ BAD_OPTIONS = {
     "LoRA that is not there": (["serve", "--lora", "nowhere"], "adapter_config.json"),
     "base to serve that is none": (["serve", "--base", "nope"], "no local model 'nope'"),
     "base to serve with a LoRA": (["serve", "--base", "local:srec-tiny#x"], "the LoRA beside it"),
+    "python to serve with that is none": (["serve", "--python", "nope"], "no python at nope"),
     "address to serve at that is none": (["serve", "--base-url", "nope"], "no address of a server"),
     "base that is no model string": (["train", "rows.jsonl", "--out", "lora", "--base", "nope"], "'nope'"),
     "unknown metric": (["evaluate", "DATA", "--ranker", "random", "--compare", "fame"], "fame"),
@@ -498,6 +499,17 @@ def test_a_file_without_a_name_is_told(folder, option):
     result = ask("evaluate", folder, "--ranker", "random", option, "")
     assert result.exit_code == 2
     assert "name a file" in sentence(result)
+
+
+@pytest.mark.parametrize("nowhere", ["", "items.csv/out.json"])
+def test_where_the_json_goes_is_tried_before_anybody_ranks(folder, server, nowhere):
+    asked = server.total
+    args = ("evaluate", folder, "--ranker", "program", "--model", server.model, "--candidates", "uniform:1")
+    made = ask(*args, "--store", "s", "--json", folder / nowhere)
+    assert made.exit_code == 2
+    assert "cannot write" in sentence(made)
+    assert server.total == asked
+    assert not Path("s").exists()
 
 
 def test_an_optimization_cannot_be_written_into_a_file(folder, server):

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from srec.show import check_json
+
 DEFAULT_MODEL = "local:"
 DEFAULT_RANKERS = "random,popularity,recent-popularity,markov,item-knn,content-knn"
 
@@ -20,7 +22,10 @@ Model = Annotated[
 ]
 StoreFolder = Annotated[Path | None, typer.Option("--store", help="Folder of results; by default runs/<dataset>.")]
 Workers = Annotated[int, typer.Option(min=1, help="How many things are worked on at once.")]
-Json = Annotated[str | None, typer.Option("--json", metavar="OUT", help="Write one JSON object to a file, or to - .")]
+Json = Annotated[
+    str | None,
+    typer.Option("--json", metavar="OUT", callback=check_json, help="Write one JSON object to a file, or to - ."),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first row or image that cannot be used.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same numbers.")]
 

@@ -199,16 +199,13 @@ def replace_file(path: str | Path, lines: Iterable[str]) -> None:
 
     A device or a pipe, such as /dev/null, stays what it is and is written to.
     """
-    path = place(path)
-    if not path.name:
-        raise CandidateError(f"cannot write {str(path)!r}: it is a folder; name a file in it")
+    path = _file_place(path)
     if _is_device(path):
         with _reported(path), path.open("w", encoding="utf-8", newline="\n") as device:
             device.writelines(lines)
         return
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    draft = _draft_of(path)
     with _reported(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         file = draft.open("x", encoding="utf-8", newline="\n")
     try:
         for line in lines:
@@ -222,6 +219,34 @@ def replace_file(path: str | Path, lines: Iterable[str]) -> None:
         with suppress(OSError):  # whatever had to reach the disk was synced above
             file.close()
             draft.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path) -> None:
+    """Refuse now what `replace_file` would refuse at the end of a long computation; its folder is made.
+
+    Raises:
+        CandidateError: the path is a folder, or nothing can be written there.
+    """
+    path = _file_place(path)
+    if not _is_device(path):
+        draft = _draft_of(path)
+        with _reported(path):
+            draft.touch()
+            draft.unlink()
+
+
+def _file_place(path: str | Path) -> Path:
+    path = place(path)
+    if not path.name or path.is_dir():
+        raise CandidateError(f"cannot write {str(path)!r}: it is a folder; name a file in it")
+    return path
+
+
+def _draft_of(path: Path) -> Path:
+    """A file beside `path`, in its folder."""
+    with _reported(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
 def _is_device(path: Path) -> bool:

@@ -152,13 +152,15 @@ def find_python(given: str | Path | None = None) -> Path:
     """The python that has vLLM: the one given, else `$SREC_VLLM_PYTHON`, else this one.
 
     Raises:
-        ModelError: it is not there, or none is named and this one has no vLLM.
+        InputError: the one given is not there.
+        ModelError: the one of the environment is not there, or none is named and this one has no vLLM.
     """
     named = str(given or os.environ.get("SREC_VLLM_PYTHON") or "")
     if named:
         found = shutil.which(str(Path(named).expanduser()))
         if found is None:
-            raise ModelError(f"no python at {named}; name the one that has vLLM, or set SREC_VLLM_PYTHON to it")
+            error = InputError if given else ModelError
+            raise error(f"no python at {named}; name the one that has vLLM, or set SREC_VLLM_PYTHON to it")
         return Path(found).absolute()  # its links are kept: they are what makes an environment
     if importlib.util.find_spec("vllm") is None:
         raise ModelError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from srec.data.candidate_file import from_trec, replace_file, to_trec
+from srec.data.candidate_file import check_writable, from_trec, replace_file, to_trec
 from srec.data.cases import cases
 from srec.data.folder import Dataset
 from srec.errors import CandidateError
@@ -241,6 +241,17 @@ def test_a_folder_that_cannot_be_made_is_a_sentence(path):
     path.write_text("a file")
     with pytest.raises(CandidateError, match=r"cannot write .*: (File exists|Not a directory)"):
         replace_file(path / "below" / "it", ["x"])
+
+
+def test_what_cannot_be_written_is_known_before(path):
+    path.write_text("older")
+    check_writable(path)
+    assert path.read_text() == "older"
+    assert list(path.parent.iterdir()) == [path]
+    check_writable("/dev/null")
+    for nowhere, why in ((path.parent, "a folder"), (path / "below", "File exists|Not a directory")):
+        with pytest.raises(CandidateError, match=rf"cannot write .*: ({why}|it is {why})"):
+            check_writable(nowhere)
 
 
 def test_missing_folders_are_made(path):

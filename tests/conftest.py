@@ -11,13 +11,6 @@ from srec.lm.connect import FREQUENCY_PENALTY, connect
 from srec.lm.sentence import ENCODERS, MINILM, Recipe, obtain_encoder
 
 
-def pytest_collection_modifyitems(items):
-    """With `-n` and `--dist loadgroup`, one process runs all tests of a file, and one all that need a vLLM server."""
-    for item in items:
-        group = "server" if item.get_closest_marker("server") else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of shared data sets beside the repository; a test that needs it skips where it is missing."""

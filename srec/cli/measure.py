@@ -13,6 +13,7 @@ from srec.cli.options import (
     DEFAULT_MODEL,
     DEFAULT_RANKERS,
     Candidates,
+    Cutoffs,
     Data,
     Json,
     Model,
@@ -56,10 +57,8 @@ def evaluate(
     model: Model = DEFAULT_MODEL,
     task: Task = "next",
     protocol: Protocol = "leave-last-out",
-    cutoffs: Annotated[str | None, typer.Option(help="Of global-time: Unix seconds, by commas.")] = None,
-    candidates: Annotated[
-        str, typer.Option(help="full, uniform:20, popularity:99, retriever:item-knn+text-embeddings:200, file:PATH.")
-    ] = "full",
+    cutoffs: Cutoffs = None,
+    candidates: Candidates = "full",
     users: Users = None,
     seed: Seed = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Once for each of so many seeds, from --seed on.")] = 1,
@@ -200,6 +199,7 @@ def probe(
     metric: Annotated[str, typer.Option(help="auc, or ndcg@10, recall@10, mrr@10 at a rank of yours.")] = "auc",
     task: Task = "next",
     protocol: Protocol = "leave-last-out",
+    cutoffs: Cutoffs = None,
     candidates: Candidates = "uniform:20",
     users: Users = None,
     seed: Seed = 0,
@@ -225,7 +225,8 @@ def probe(
     )
     source = named.dataset(data, strict=strict)
     with named.keeping_texts(candidates, store, source):
-        asked = cases(source, task=task, protocol=protocol, candidates=candidates, users=users, seed=seed)
+        chosen: dict[str, Any] = {"task": task, "protocol": protocol, "candidates": candidates, "users": users}
+        asked = cases(source, seed=seed, cutoffs=_seconds(cutoffs), **chosen)
     if program_name is not None:
         program = named.saved(program, program_name, source)
         asked = _unlearned(asked, program_name)

@@ -1,9 +1,9 @@
 """Which items a case ranks.
 
-A rule says how candidates are chosen: `full`, `uniform:20`, `popularity:99`, `retriever:item-knn:200` (the names are in
-`srec.data.retrievers`) or `retriever:50` for one that is handed in, or `file:PATH` for what an earlier run wrote. A
-draw depends on the seed, the user and the case's second alone: not on which other users take part, and not on the order
-of the catalogue.
+A rule says how candidates are chosen: `full`, `uniform:20`, `popularity:99`, `rated` for what the user rated in the
+time asked about, `retriever:item-knn:200` (the names are in `srec.data.retrievers`) or `retriever:50` for one that is
+handed in, or `file:PATH` for what an earlier run wrote. A draw depends on the seed, the user and the case's second
+alone: not on which other users take part, and not on the order of the catalogue.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Retriever = Callable[[History, int], Sequence[str]]  # item ids, best first, at 
 class Rule:
     """How candidates are chosen: with `n` negatives, as `n` of a retriever with a `name` or without, or from a file."""
 
-    kind: Literal["full", "uniform", "popularity", "retriever", "file"]
+    kind: Literal["full", "uniform", "popularity", "rated", "retriever", "file"]
     n: int = 0
     path: Path = Path()
     name: str = ""
@@ -44,34 +44,35 @@ class Rule:
         name, _, value = value.rpartition(":") if kind == "retriever" else ("", "", value)
         counted = re.fullmatch("[1-9][0-9]{0,8}", value) is not None and "::" not in spelling
         match kind:
-            case "full" if spelling == kind:
+            case "full" | "rated" if spelling == kind:
                 return cls(kind=kind)
             case "file" if value:
                 return cls(kind=kind, path=Path(value))
             case "uniform" | "popularity" | "retriever" if counted:
                 return cls(kind=kind, n=int(value), name=name)
         raise InputError(
-            f"candidates {spelling!r} are not known; give 'full', 'uniform:20', 'popularity:99', "
+            f"candidates {spelling!r} are not known; give 'full', 'uniform:20', 'popularity:99', 'rated', "
             "'retriever:item-knn:200', 'retriever:50' or 'file:PATH', the number being yours"
         )
 
     def __str__(self) -> str:
         named = f"{self.kind}:{self.name}:{self.n}" if self.name else f"{self.kind}:{self.n}"
-        return {"full": "full", "file": f"file:{self.path}"}.get(self.kind, named)
+        return {"full": "full", "rated": "rated", "file": f"file:{self.path}"}.get(self.kind, named)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
     """One case before its items are looked up.
 
-    Rows `start` to `stop` of the log are the user's, those before `wall` are earlier than `at`. `targets` are item
-    codes in the order of their ids.
+    Rows `start` to `stop` of the log are the user's, those before `wall` are earlier than `at`, and those from there to
+    `until` are of the period that is asked about. `targets` are item codes in the order of their ids.
     """
 
     user_id: str
     at: int
     start: int
     wall: int
+    until: int
     stop: int
     targets: tuple[int, ...]
     tied: bool
@@ -122,6 +123,13 @@ def full(pool: Pool, spec: Spec) -> Codes:
     """The whole catalogue less what the user saw before the case."""
     unseen = np.setdiff1d(np.arange(len(pool.place), dtype=np.int32), pool.seen(spec), assume_unique=True)
     return pool.by_id(unseen)
+
+
+def rated(pool: Pool, spec: Spec) -> Codes:
+    """What the user rated in the period and had not seen before it: the targets, and what was not liked."""
+    rows = slice(spec.wall, spec.until)
+    items = np.unique(pool.log.item[rows][~np.isnan(pool.log.rating[rows])])
+    return pool.by_id(np.setdiff1d(items, pool.seen(spec), assume_unique=True))
 
 
 def even_weights(train: Interactions) -> Weights:

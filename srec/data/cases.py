@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,6 +29,7 @@ from srec.data.candidates import (
     even_weights,
     full,
     popularity_weights,
+    rated,
     retrieved,
     stable_hash,
 )
@@ -162,14 +164,18 @@ def cases(
         first event; targets are the items rated 4.0 or higher from then on.
         `Fold.train` is all interactions but those of each user from `at` on, also of users without a case. It holds
         other users' future, of which a `LeakWarning` tells.
-    `protocol="global-time"`, one fold per cut-off and one case per user active before and after it:
+    `protocol="global-time"`, one fold per cut-off and one case per user active before it and from it to the next:
         `at` is the cut-off; targets are the first event from then on, with all of the same second (`next`), or the
-        items rated 4.0 or higher from then on (`like:4.0`). `Fold.train` is all interactions before the cut-off.
+        items rated 4.0 or higher from then on (`like:4.0`), in both tasks before the next cut-off, so that nothing is
+        asked for twice. `Fold.train` is all interactions before the cut-off.
         `cutoffs` are Unix seconds; by default those that 70, 80 and 90 % of the events precede.
 
     `candidates`, ordered by item id:
         `full`: the catalogue less what the user saw before the case. `uniform:20`, `popularity:99`: the targets and
         that many items the user never interacted with, drawn alike or by their events in `Fold.train`.
+        `rated`, for `like` alone: what the user rated from `at` on and had not seen before, liked or not. It asks for
+        taste alone, where all others also ask what a user comes to rate at all; who liked all of it or nothing is
+        skipped.
         `retriever:item-knn:200`: the first 200 unseen items that a named retriever of `srec.data.retrievers` finds,
         fitted on each `Fold.train`; a target it misses is not a candidate. Others are `content-knn`, `text-embeddings`
         by MiniLM, `text-embeddings@FOLDER` by another encoder, and fusions: `retriever:item-knn+text-embeddings:200`.
@@ -193,6 +199,8 @@ def cases(
         folds, skipped = leave_last_out(pool, threshold=threshold)
     else:
         folds, skipped = global_time(pool, threshold=threshold, cutoffs=cutoffs_of(data, cutoffs))
+    if rule.kind == "rated":
+        folds = tuple(_undecided(pool, fold, skipped) for fold in folds)
     if not any(folds):
         reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped.items())
         raise InputError(
@@ -251,6 +259,8 @@ def _check(
         raise InputError(f"users={users} leaves no user; give 1 or more, or None for all")
     if cutoffs is not None and protocol != "global-time":
         raise InputError(f"cut-offs mean nothing under {protocol}; leave them out, or take protocol='global-time'")
+    if rule.kind == "rated" and threshold is None:
+        raise InputError("candidates 'rated' need a task that tells them apart; give task='like:4.0'")
     if rule.kind == "retriever" and retriever is None:
         raise InputError(
             f"candidates '{rule}' need a retriever; pass retriever=, a function of a history and a number, "
@@ -275,11 +285,20 @@ def _sample(folds: Sequence[Fold], *, users: int | None, seed: int) -> tuple[Fol
     return tuple(replace(fold, specs=tuple(spec for spec in fold.specs if spec.user_id in chosen)) for fold in folds)
 
 
+def _undecided(pool: Pool, fold: Fold, skipped: Counter[str]) -> Fold:
+    """The cases of a fold in which something that was rated was not liked."""
+    kept = tuple(spec for spec in fold.specs if len(rated(pool, spec)) > len(spec.targets))
+    skipped["all that was rated is liked"] += len(fold) - len(kept)
+    return replace(fold, specs=kept)
+
+
 def _chooser(
     rule: Rule, data: Dataset, pool: Pool, fold: Fold, *, seed: int, retriever: Retriever | Fittable | None
 ) -> Chooser:
     if rule.kind == "full":
         return partial(full, pool)
+    if rule.kind == "rated":
+        return partial(rated, pool)
     if retriever is not None:
         retrieve = retriever.fit(fold.train, items=data.items) if isinstance(retriever, Fittable) else retriever
         return lambda spec: retrieved(

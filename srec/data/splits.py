@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,7 @@ def leave_last_out(pool: Pool, *, threshold: float | None) -> tuple[tuple[Fold, 
         wall = start + int(np.searchsorted(log.at[start:stop], at))
         train[wall:stop] = False
         rows = np.array([stop - 1]) if threshold is None else _liked(log, wall, stop, threshold=threshold)
-        spec = Spec(user_id=user_id, at=at, start=start, wall=wall, stop=stop, targets=(), tied=False)
+        spec = Spec(user_id=user_id, at=at, start=start, wall=wall, until=stop, stop=stop, targets=(), tied=False)
         _add(specs, skipped, _aim(pool, spec, rows, tied=tied))
     return (Fold(name="leave-last-out", train=log.where(train), specs=tuple(specs)),), skipped
 
@@ -71,15 +72,19 @@ def leave_last_out(pool: Pool, *, threshold: float | None) -> tuple[tuple[Fold, 
 def global_time(
     pool: Pool, *, threshold: float | None, cutoffs: Sequence[int]
 ) -> tuple[tuple[Fold, ...], Counter[str]]:
-    """One fold per cut-off, which is the wall of all users."""
+    """One fold per cut-off, which is the wall of all users; it asks about the time to the next cut-off.
+
+    So no event is asked for twice: a user who does nothing between two cut-offs has a case for the later one only.
+    """
     log, tied = pool.log, pool.log.tied()
     folds, skipped = [], Counter[str]()
-    for at in cutoffs:
+    for at, following in zip_longest(cutoffs, cutoffs[1:]):
         specs: list[Spec] = []
         for user_id, start, stop in _users(log):
             wall = start + int(np.searchsorted(log.at[start:stop], at))
-            rows = _first(log, wall, stop) if threshold is None else _liked(log, wall, stop, threshold=threshold)
-            spec = Spec(user_id=user_id, at=at, start=start, wall=wall, stop=stop, targets=(), tied=False)
+            until = stop if following is None else start + int(np.searchsorted(log.at[start:stop], following))
+            rows = _first(log, wall, until) if threshold is None else _liked(log, wall, until, threshold=threshold)
+            spec = Spec(user_id=user_id, at=at, start=start, wall=wall, until=until, stop=stop, targets=(), tied=False)
             _add(specs, skipped, _aim(pool, spec, rows, tied=tied))
         folds.append(Fold(name=f"before {at}", train=log.before(at), specs=tuple(specs)))
     return tuple(folds), skipped
@@ -111,8 +116,8 @@ def _aim(pool: Pool, spec: Spec, rows: Rows, *, tied: NDArray[np.bool_]) -> Spec
         return "one event"
     if spec.wall == spec.start:
         return "no event before"
-    if spec.wall == spec.stop:
-        return "no event after"
+    if spec.wall == spec.until:
+        return "no event after" if spec.wall == spec.stop else "no event before the next cut-off"
     if not len(rows):
         return "nothing liked after"
     new = rows[~np.isin(pool.log.item[rows], pool.seen(spec))]

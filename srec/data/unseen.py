@@ -73,7 +73,16 @@ def _now(pool: Pool, user_id: str) -> Spec:
     """The moment after the user's last event, as a case without a target."""
     rows = pool.log.rows_of(user_id)
     at = int(pool.log.at[rows].max()) + 1
-    return Spec(user_id=user_id, at=at, start=rows.start, wall=rows.stop, stop=rows.stop, targets=(), tied=False)
+    return Spec(
+        user_id=user_id,
+        at=at,
+        start=rows.start,
+        wall=rows.stop,
+        until=rows.stop,
+        stop=rows.stop,
+        targets=(),
+        tied=False,
+    )
 
 
 def _split(listed: str) -> list[str]:

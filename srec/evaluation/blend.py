@@ -45,6 +45,10 @@ PULL = 1e-3  # weight of the squared weights beside the mean log-probability of 
 WORKERS = 16
 
 
+class BlendWarning(UserWarning):
+    """Some validation cases say nothing of some ranker, so the weights stand on the others."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blended:
     """A ranker that adds the standard scores of others, each times its weight; unscored only where all of them are."""
@@ -86,7 +90,7 @@ class Blend:
     def like(cls, like: CaseSet, rankers: Mapping[str, Ranker | Baseline | str], *, users: int | None = None) -> Blend:
         """A blend for the task, protocol and sampled candidates of these cases; a baseline may be given by its name."""
         kind = like.candidates.partition(":")[0]
-        candidates = like.candidates if kind in ("uniform", "popularity") else CANDIDATES
+        candidates = like.candidates if kind in ("uniform", "popularity", "rated") else CANDIDATES
         asked = USERS if users is None else users
         meant = {name: BASELINES.get(one, one) if isinstance(one, str) else one for name, one in rankers.items()}
         return cls(
@@ -96,21 +100,43 @@ class Blend:
     def fit(self, train: Interactions, *, items: Mapping[str, Item], seed: int) -> Blended:
         """Weigh the rankers on validation cases out of `train`, then fit them on all of it.
 
-        Raises InputError where a ranker scores none of the validation cases, such as a run file that lacks them.
+        A case that a ranker left without any score, as where an LM failed, is not weighed, since the ranker would
+        count as one that has no opinion there; a `BlendWarning` tells how many those are. Raises InputError where
+        fewer than half of the cases are left, such as by a run file that lacks them, or a ranker tells no candidates
+        apart in any.
         """
-        validation = self.validation(train, items=items, seed=seed)
-        seen = list(self._observed(validation, seed=seed))
-        silent = [name for place, name in enumerate(self.rankers) if not any(x[:, place].any() for x, _ in seen)]
-        if silent:
-            raise InputError(
-                f"ranker {silent[0]!r} tells no candidates apart in any of the {len(seen)} validation cases, so it "
-                "cannot be weighed; a run file needs the scores of those cases too"
-            )
-        weights = weigh(seen)
+        seen = list(self._observed(self.validation(train, items=items, seed=seed), seed=seed))
+        whole = [(scores, wanted) for scores, wanted in seen if not np.isnan(scores).any()]
+        self._check(whole, seen)
+        weights = weigh(whole)
         return Blended(
             rankers={name: fitted(one, train, items=items, seed=seed) for name, one in self.rankers.items()},
             weights=dict(zip(self.rankers, weights.tolist(), strict=True)),
         )
+
+    def _check(self, whole: Sequence[Observed], seen: Sequence[Observed]) -> None:
+        """Refuse to weigh by too few cases, and tell of those that are left out."""
+        scored = {name: sum(not np.isnan(x[:, i]).any() for x, _ in seen) for i, name in enumerate(self.rankers)}
+        silent = [name for i, name in enumerate(self.rankers) if not any(x[:, i].any() for x, _ in whole)]
+        least = min(scored, key=scored.__getitem__)
+        if 2 * len(whole) < len(seen):
+            raise InputError(
+                f"ranker {least!r} scored {scored[least]} of the {len(seen)} validation cases, too few to weigh it by; "
+                "a run file needs the scores of those cases too"
+            )
+        if silent:
+            raise InputError(
+                f"ranker {silent[0]!r} tells no candidates apart in any of the {len(whole)} validation cases, so it "
+                "cannot be weighed"
+            )
+        if len(whole) < len(seen):
+            told = ", ".join(f"{name} {count}" for name, count in scored.items())
+            warnings.warn(
+                f"weights are fitted on {len(whole)} of {len(seen)} validation cases, those that all rankers scored: "
+                f"{told}",
+                BlendWarning,
+                stacklevel=3,
+            )
 
     def validation(self, train: Interactions, *, items: Mapping[str, Item], seed: int) -> CaseSet:
         """The cases that the weights are fitted on."""
@@ -127,7 +153,7 @@ class Blend:
             )
 
     def _observed(self, validation: CaseSet, *, seed: int) -> Iterator[Observed]:
-        """Standard scores and targets of each validation case that has a target among its candidates."""
+        """Standard scores and targets of each validation case; NaN where a ranker scored none of its candidates."""
         for fold in validation.folds:
             said: list[list[Sequence[Score]]] = []
             held = list(validation.of(fold))  # for all rankers; `users` bounds them
@@ -140,7 +166,8 @@ class Blend:
                     said.append([outcome.value or _unscored(outcome.input) for outcome in outcomes])
             for case, *scores in zip(held, *said, strict=True):
                 wanted = np.array([item.item_id in case.target_ids for item in case.candidates])
-                yield standard(scores), wanted
+                silent = [all(score.value is None for score in one) for one in scores]
+                yield np.where(silent, np.nan, standard(scores)), wanted
 
 
 def standard(said: Sequence[Sequence[Score]]) -> Floats:

@@ -124,13 +124,17 @@ def all_pairs(
 
 
 def corrected(pairs: Sequence[Difference]) -> list[Difference]:
-    """`pairs` with `p_holm`: the i-th smallest of m p times m - i + 1, at least the one before, at most 1."""
+    """`pairs` with `p_holm`: the i-th smallest of m p times m - i + 1, at least the one before, at most 1.
+
+    A pair without a p (NaN) stays without one and is none of the m.
+    """
+    tested = [i for i, pair in enumerate(pairs) if not math.isnan(pair.p)]
     found: dict[int, float] = {}
     last = 0.0
-    for place, index in enumerate(sorted(range(len(pairs)), key=lambda i: pairs[i].p)):
-        last = max(last, min(1.0, (len(pairs) - place) * pairs[index].p))
-        found[index] = last if not math.isnan(pairs[index].p) else math.nan
-    return [replace(pair, p_holm=found[index]) for index, pair in enumerate(pairs)]
+    for place, index in enumerate(sorted(tested, key=lambda i: pairs[i].p)):
+        last = max(last, min(1.0, (len(tested) - place) * pairs[index].p))
+        found[index] = last
+    return [replace(pair, p_holm=found.get(index, math.nan)) for index, pair in enumerate(pairs)]
 
 
 def _p(gain: Floats, users: Sequence[Hashable], *, seed: int, flips: int) -> float:

@@ -25,7 +25,7 @@ from srec.evaluation.named import Rankers, named
 from srec.evaluation.rankers import Baseline, Ranker
 from srec.evaluation.report import RankerReport, Report
 from srec.evaluation.tally import Tally
-from srec.evaluation.trec import write_run
+from srec.evaluation.trec import RunFile, write_run
 from srec.lm.usage import at_stage, count_usage
 from srec.recommender import MLLMSRec, Recommendation
 from srec.stages.fusion import ItemFusion
@@ -64,7 +64,9 @@ def evaluate(
     events of each fold and runs in one thread; all others run in `workers` threads, with `lm` as DSPy's LM.
 
     A case on which srec or an LM fails has no scores: it ranks as all tied, and is counted with its reason. Scores
-    that do not fit the candidates are a bug of the ranker and raise InputError. `seed` is for the random ranker and
+    that do not fit the candidates are a bug of the ranker and raise InputError. Scores of a callable that all lie in
+    [0, 1] are held to be probabilities, whose calibration is told; those of a run file are not, since most systems'
+    are none. `seed` is for the random ranker and
     the intervals. With `runs_folder`, the rankings are written there as `<name>.run` and the targets as `qrels.txt`,
     for any TREC tool. With `out`, the run is kept in that folder, with what programs made of each user, for
     `srec.report`. `progress` shows a bar per ranker, by default on a terminal only.
@@ -83,7 +85,7 @@ def evaluate(
     rows: dict[str, RankerReport] = {}
     with _kept_run(out, cases, ranked_by) as kept:
         for name, ranker in ranked_by.items():
-            tally = Tally(ks=cuts, code=cases.pool.code, judges=not isinstance(ranker, Baseline))
+            tally = Tally(ks=cuts, code=cases.pool.code, judges=not isinstance(ranker, Baseline | RunFile))
             with _asking(lm), _keeping(store, ranker), count_usage() as usage:
                 ranked = _ranked(
                     ranker, cases, tally, name=name, seed=seed, workers=workers, kept=kept, progress=progress

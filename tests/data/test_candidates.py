@@ -27,7 +27,7 @@ def pool(rows=ROWS, items="abcdefgh"):
 
 
 def spec(chosen, *, wall=2, target="a"):
-    return Spec(user_id="u", at=3, start=0, wall=wall, stop=3, targets=(chosen.code[target],), tied=False)
+    return Spec(user_id="u", at=3, start=0, wall=wall, until=3, stop=3, targets=(chosen.code[target],), tied=False)
 
 
 def test_every_rule_is_read_and_spelled_back():
@@ -44,7 +44,7 @@ def test_every_rule_is_read_and_spelled_back():
 def test_an_unknown_rule_is_refused_with_the_known_ones(spelling):
     with pytest.raises(
         InputError,
-        match="not known; give 'full', 'uniform:20', 'popularity:99', 'retriever:item-knn:200', 'retriever:50' or 'file",
+        match="not known; give 'full', 'uniform:20', 'popularity:99', 'rated', 'retriever:item-knn:200', 'retriever:50' or 'file",
     ):
         Rule.of(spelling)
 

@@ -268,6 +268,46 @@ def test_cut_offs_are_pooled_in_order_and_each_has_its_own_train():
     assert [len(fold.train) for fold in case_set.folds] == [4, 8]
 
 
+def test_what_lies_between_two_cut_offs_is_asked_for_once():
+    """Nobody is asked the same question twice, however long nothing is done."""
+    data = world(("u", "a", 1, 5), ("u", "b", 3, 5), ("u", "c", 9, 5), ("v", "a", 1, 5), ("v", "d", 9, 5))
+    for task in ("next", "like:4.0"):
+        case_set = cases(data, task=task, protocol="global-time", cutoffs=[START + 2, START + 5])
+        asked = [(case.user_id, case.at - START, case.target_ids) for case in case_set]
+        assert asked == [("u", 2, ("b",)), ("u", 5, ("c",)), ("v", 5, ("d",))]
+        assert case_set.skipped == {"no event before the next cut-off": 1}
+
+
+def test_rated_candidates_are_what_was_rated_in_the_time_asked_about():
+    told = [
+        ("a", 1, 5),
+        ("b", 2, 5),
+        ("c", 6, 4),
+        ("d", 7, 2),
+        ("a", 7, 1),
+        ("e", 8, None),
+        ("f", 8, 3.5),
+        ("g", 20, 1),
+    ]
+    data = world(
+        *[("u", *row) for row in told], ("v", "a", 1, 5), ("v", "b", 6, 5), ("w", "a", 1, 5), ("w", "b", 30, 5)
+    )
+    case_set = cases(data, task="like:4.0", protocol="global-time", cutoffs=[START + 5, START + 15], candidates="rated")
+    case = only(case_set)
+    assert (case.user_id, ids(case), case.target_ids) == ("u", "cdf", ("c",))
+    assert case_set.skipped["all that was rated is liked"] == 2
+    assert case_set.candidates == "rated"
+
+
+def test_rated_candidates_of_leave_last_out_reach_to_the_end_and_come_back_from_a_file(tmp_path):
+    ratings = [5, 5, 5, 5, 5, 5, 5, 5, 4, 3]
+    data = world(*[("u", "abcdefghij"[i], i, ratings[i]) for i in range(10)], items="abcdefghijk")
+    case_set = cases(data, task="like:4", candidates="rated")
+    assert ids(only(case_set)) == "ij"
+    case_set.write(tmp_path / "c.jsonl")
+    assert only(cases(data, task="like:4", candidates=f"file:{tmp_path / 'c.jsonl'}")) == case_set[0]
+
+
 def test_the_default_cut_offs_leave_70_80_and_90_percent_of_the_events_before_them():
     data = world(*[(user, item, at) for user in "uv" for at, item in enumerate("abcdefghij")], items="abcdefghij")
     assert [len(fold.train) for fold in cases(data, protocol="global-time").folds] == [14, 16, 18]
@@ -313,6 +353,7 @@ def test_global_time_has_nothing_to_warn_of():
         ({"task": "like"}, "task 'like' is not known; give 'next', or 'like:4.0'"),
         ({"task": "like:nan"}, "task 'like:nan' is not known"),
         ({"task": "like:1e9"}, "task 'like:1e9' is not known"),
+        ({"candidates": "rated"}, "candidates 'rated' need a task that tells them apart; give task='like:4.0'"),
         ({"protocol": "random"}, "protocol 'random' is not known; give 'leave-last-out' or 'global-time'"),
         ({"candidates": "uniform"}, "candidates 'uniform' are not known; give 'full', 'uniform:20'"),
         ({"users": 0}, "users=0 leaves no user"),

@@ -9,7 +9,7 @@ from scipy import optimize, special
 from srec.data.cases import cases
 from srec.data.folder import Dataset
 from srec.errors import InputError, ModelError
-from srec.evaluation.blend import Blend, Blended, standard, weigh
+from srec.evaluation.blend import Blend, Blended, BlendWarning, standard, weigh
 from srec.evaluation.rankers import BASELINES, Popularity
 from srec.evaluation.run import evaluate
 from srec.testing import check_ranker
@@ -167,14 +167,44 @@ def test_a_ranker_that_fails_on_a_case_leaves_it_to_the_others():
         raise ModelError("down")
 
     half = say(lambda case, item: float(item.item_id in case.target_ids))
-    blend = Blend(rankers={"half": lambda case: half(case) if case.user_id < "u15" else fails(case), "name": by_name})
-    assert blend.fit(world().interactions, items=world().items, seed=0).weights["half"] > 0
+    blend = Blend(rankers={"half": lambda case: half(case) if case.user_id < "u20" else fails(case), "name": by_name})
+    with pytest.warns(BlendWarning, match="on 20 of 30 validation cases, .* half 20, name 30"):
+        assert blend.fit(world().interactions, items=world().items, seed=0).weights["half"] > 0
+
+
+def test_a_run_of_part_of_the_validation_cases_is_weighed_by_those_alone():
+    """A ranker that scored a part of the cases gets the weight that it has where it scored all, not less."""
+    data = world(users=60)
+    known = say(lambda case, item: float(item.item_id in case.target_ids) + int(item.item_id[1:]) % 3)
+    other = say(lambda case, item: -float(item.item_id[1:]))
+    some = {"known": lambda case: known(case) if case.user_id < "u40" else unscored(case), "other": other}
+    with pytest.warns(BlendWarning):
+        part = Blend(rankers=some).fit(data.interactions, items=data.items, seed=0).weights
+    whole = Blend(rankers={"known": known, "other": other}).fit(data.interactions, items=data.items, seed=0).weights
+    assert part["known"] == pytest.approx(whole["known"], rel=0.2)
+    assert part["other"] == pytest.approx(whole["other"], rel=0.5)
+
+
+def unscored(case):
+    return [Score(item_id=item.item_id, value=None, error="no") for item in case.candidates]
+
+
+def test_a_run_of_few_of_the_validation_cases_is_refused():
+    few = {"few": lambda case: right(case) if case.user_id < "u10" else unscored(case), "name": by_name}
+    with pytest.raises(InputError, match="ranker 'few' scored 10 of the 30 validation cases, too few to weigh it by"):
+        Blend(rankers=few).fit(world().interactions, items=world().items, seed=0)
+
+
+def test_a_ranker_that_tells_nothing_apart_is_named():
+    blend = Blend(rankers={"name": by_name, "flat": say(lambda case, item: 1.0)})
+    with pytest.raises(InputError, match="ranker 'flat' tells no candidates apart in any of the 30 validation cases"):
+        blend.fit(world().interactions, items=world().items, seed=0)
 
 
 def test_a_ranker_that_says_nothing_of_the_validation_cases_is_named(tmp_path):
     case_set = asked()
     evaluate(case_set, "random", runs_folder=tmp_path)
-    with pytest.raises(InputError, match="ranker 'random' tells no candidates apart in any of the 30 validation cases"):
+    with pytest.raises(InputError, match="ranker 'random' scored 0 of the 30 validation cases"):
         evaluate(case_set, f"blend:run:{tmp_path / 'random.run'}+popularity")
 
 

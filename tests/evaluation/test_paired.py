@@ -110,6 +110,8 @@ def test_holm_s_correction_by_hand():
     found = [one.p_holm for one in corrected([pair(0.03), pair(0.01), pair(0.04), pair(0.02)])]
     assert found == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert [one.p_holm for one in corrected([pair(0.9), pair(0.8)])] == [1.0, 1.0]
+    some = [one.p_holm for one in corrected([pair(0.04), pair(math.nan), pair(0.001), pair(0.03)])]
+    assert some == pytest.approx([0.06, math.nan, 0.003, 0.06], nan_ok=True)
 
 
 def test_all_pairs_are_compared_in_order_and_shown():

@@ -216,6 +216,18 @@ def test_run_files_enter_the_table_again_with_the_same_metrics(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["popularity.run", "qrels.txt", "random.run"]
     again = evaluate(case_set, [f"run:{tmp_path / 'random.run'}", read_run(tmp_path / "popularity.run")])
     assert same(again) == same(first)
+    assert first.rankers["random"].calibration is again.rankers["random"].calibration is None
+
+
+def test_scores_of_a_run_file_are_held_to_be_no_probabilities(tmp_path):
+    case_set = asked()
+    first = evaluate(case_set, {"mine": rank_by_place}, runs_folder=tmp_path)
+    assert first.rankers["mine"].calibration is not None
+    assert evaluate(case_set, f"run:{tmp_path / 'mine.run'}").rankers["mine"].calibration is None
+
+
+def rank_by_place(case):
+    return [Score(item_id=item.item_id, value=1 / (1 + place)) for place, item in enumerate(case.candidates)]
 
 
 def test_a_run_file_whose_tag_is_taken_goes_by_its_path(tmp_path):

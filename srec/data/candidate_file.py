@@ -66,14 +66,12 @@ def _json(row: Header | Line) -> str:
     return json.dumps(asdict(row), ensure_ascii=False) + "\n"
 
 
-def read_jsonl(
-    path: Path, *, asked: Header, pool: Pool, specs: Mapping[str, Spec], wanted: Collection[str]
-) -> tuple[Header, dict[str, Codes]]:
-    """The header of a candidate file and, by case id, the candidates of the `wanted` cases.
+def read_jsonl(path: Path, *, asked: Header, pool: Pool, specs: Mapping[str, Spec]) -> tuple[Header, dict[str, Codes]]:
+    """The header of a candidate file and, by case id, the candidates.
 
     Every line must fit `specs`, which are all the cases that the dataset has under `asked`. `CandidateError` names file
     and line of what does not: another task, protocol or seed, an unknown user, item or case, other targets, an item
-    that the user had seen. The file may hold more cases than wanted, not fewer.
+    that the user had seen.
     """
     header: Header | None = None
     found: dict[str, Codes] = {}
@@ -96,13 +94,18 @@ def read_jsonl(
         ) from error
     if header is None:
         raise CandidateError(f"{path}: the file is empty; write it again")
+    return header, found
+
+
+def only_of(found: Mapping[str, Codes], wanted: Collection[str], *, path: Path, users: int | None) -> dict[str, Codes]:
+    """The candidates of the `wanted` cases; a file of `users` users may hold more cases, not fewer."""
     missing = [case_id for case_id in wanted if case_id not in found]
     if missing:
         raise CandidateError(
-            f"{where}: the file ends here without {len(missing)} of {len(wanted)} cases, first {missing[0]!r}; it "
-            f"was written with users={header.users}: ask for no more than that, or write it again"
+            f"{path} line {len(found) + 1}: the file ends here without {len(missing)} of {len(wanted)} cases, first "
+            f"{missing[0]!r}; it was written with users={users}: ask for no more than that, or write it again"
         )
-    return header, {case_id: found[case_id] for case_id in wanted}
+    return {case_id: found[case_id] for case_id in wanted}
 
 
 def _header(raw: bytes, *, asked: Header, where: str) -> Header:

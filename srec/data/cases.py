@@ -40,6 +40,7 @@ from srec.errors import InputError
 from srec.types import Case, Item
 
 Chooser = Callable[[Spec], Codes]
+File = tuple[Header, dict[str, Codes]]
 PROTOCOLS = ("leave-last-out", "global-time")
 
 
@@ -199,17 +200,19 @@ def cases(
         folds, skipped = leave_last_out(pool, threshold=threshold)
     else:
         folds, skipped = global_time(pool, threshold=threshold, cutoffs=cutoffs_of(data, cutoffs))
-    if rule.kind == "rated":
-        folds = tuple(_undecided(pool, fold, skipped) for fold in folds)
-    if not any(folds):
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped.items())
-        raise InputError(
-            f"dataset {data.name!r} has no case for {task!r} under {protocol} ({reasons}); it needs longer histories"
-        )
-    kept = _sample(folds, users=users, seed=seed)
+    _check_any(folds, skipped, data=data, task=task, protocol=protocol)
     asked = Header(task=_spelled(threshold), protocol=protocol, candidates=str(rule), seed=seed, users=users)
+    filed: File | None = None
     if rule.kind == "file":
-        asked, choosers = _filed(rule.path, pool, folds, kept, asked=asked)
+        specs = {spec.case_id: spec for fold in folds for spec in fold.specs}
+        filed = candidate_file.read_jsonl(rule.path, asked=asked, pool=pool, specs=specs)
+        asked = replace(asked, candidates=filed[0].candidates)
+    if asked.candidates == "rated":
+        folds = tuple(_undecided(pool, fold, skipped) for fold in folds)
+        _check_any(folds, skipped, data=data, task=task, protocol=protocol)
+    kept = _sample(folds, users=users, seed=seed)
+    if filed is not None:
+        choosers = _filed(filed, rule.path, kept)
     else:
         choosers = {fold.name: _chooser(rule, data, pool, fold, seed=seed, retriever=retriever) for fold in kept}
     if protocol == "leave-last-out":
@@ -226,6 +229,14 @@ def cases(
         pool=pool,
         choosers=choosers,
     )
+
+
+def _check_any(folds: Sequence[Fold], skipped: Mapping[str, int], *, data: Dataset, task: str, protocol: str) -> None:
+    if not any(folds):
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped.items())
+        raise InputError(
+            f"dataset {data.name!r} has no case for {task!r} under {protocol} ({reasons}); it needs longer histories"
+        )
 
 
 def _threshold(task: str) -> float | None:
@@ -309,14 +320,12 @@ def _chooser(
     return partial(drawn, pool, n=rule.n, weights=weights, seed=seed)
 
 
-def _filed(
-    path: Path, pool: Pool, folds: Sequence[Fold], kept: Sequence[Fold], *, asked: Header
-) -> tuple[Header, dict[str, Chooser]]:
-    """The candidates of a file for the cases of `kept`, and `asked` with the rule that they were chosen by."""
-    specs = {spec.case_id: spec for fold in folds for spec in fold.specs}
+def _filed(filed: File, path: Path, kept: Sequence[Fold]) -> dict[str, Chooser]:
+    """The candidates of a file for the cases of `kept`."""
+    header, found = filed
     wanted = [spec.case_id for fold in kept for spec in fold.specs]
-    header, found = candidate_file.read_jsonl(path, asked=asked, pool=pool, specs=specs, wanted=wanted)
-    return replace(asked, candidates=header.candidates), {fold.name: lambda spec: found[spec.case_id] for fold in kept}
+    of_kept = candidate_file.only_of(found, wanted, path=path, users=header.users)
+    return {fold.name: lambda spec: of_kept[spec.case_id] for fold in kept}
 
 
 def _warn_of_leak(fold: Fold) -> None:

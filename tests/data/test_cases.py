@@ -301,11 +301,13 @@ def test_rated_candidates_are_what_was_rated_in_the_time_asked_about():
 
 def test_rated_candidates_of_leave_last_out_reach_to_the_end_and_come_back_from_a_file(tmp_path):
     ratings = [5, 5, 5, 5, 5, 5, 5, 5, 4, 3]
-    data = world(*[("u", "abcdefghij"[i], i, ratings[i]) for i in range(10)], items="abcdefghijk")
+    likes_all = [("v", "a", 1, 5), ("v", "b", 2, 5)]
+    data = world(*[("u", "abcdefghij"[i], i, ratings[i]) for i in range(10)], *likes_all, items="abcdefghijk")
     case_set = cases(data, task="like:4", candidates="rated")
     assert ids(only(case_set)) == "ij"
     case_set.write(tmp_path / "c.jsonl")
-    assert only(cases(data, task="like:4", candidates=f"file:{tmp_path / 'c.jsonl'}")) == case_set[0]
+    again = cases(data, task="like:4", candidates=f"file:{tmp_path / 'c.jsonl'}")
+    assert (only(again), again.skipped) == (case_set[0], case_set.skipped)
 
 
 def test_the_default_cut_offs_leave_70_80_and_90_percent_of_the_events_before_them():

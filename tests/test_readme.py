@@ -37,6 +37,15 @@ def test_the_example_of_the_readme_prints_what_it_shows_there(smollm2, tmp_path)
     assert first == shape(printed)[0]
     assert "popularity" in run.stdout
     assert {line.split(" ")[0] for line in shape(run.stdout)[-12:]} & {"program", "random"}
+    assert auc_of_the_program(run.stdout)[0] > 0.5  # chance, in a shop that the student never saw
+    assert auc_of_the_program(run.stdout) == pytest.approx(auc_of_the_program(printed), abs=0.1)
+
+
+def auc_of_the_program(printed):
+    """Ends of the interval of its AUC, which stands fourth in the line below the means."""
+    _, below = printed.split("\n program ", 1)
+    intervals = re.findall(r"\[(\S+) (\S+)\]", below.split("\n")[1])
+    return tuple(map(float, intervals[3]))
 
 
 def test_every_file_that_the_readme_names_exists():

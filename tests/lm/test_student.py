@@ -1,10 +1,7 @@
-"""The student that comes with srec ranks toys that it never saw; nothing of it stands on the shop that it was taught in."""
-
-import warnings
+"""The student that comes with srec: its card and its name. That it ranks better than chance is held by README's example."""
 
 import pytest
 
-import srec
 from srec.card import read_card
 from srec.lm.checkpoint import obtain
 from srec.lm.lora import CARD_FILE, digest_of_lora, folder_of, obtain_lora
@@ -30,15 +27,3 @@ def test_a_folder_of_the_name_comes_before_it(tmp_path, monkeypatch):
     (tmp_path / NAME).mkdir()
     assert folder_of(NAME) == (tmp_path / NAME).resolve() != shipped
     assert folder_of(f"./{NAME}") != shipped
-
-
-def test_it_ranks_in_a_shop_that_it_never_saw(smollm2):
-    shop = srec.toyshop(items=300, users=200, seed=4)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # leave-last-out warns of other users' future; nothing is fitted here
-        cases = srec.cases(shop.data, candidates="uniform:20", users=12, seed=0)
-    program = srec.load_program("toyshop-small")
-    program.set_lm(srec.connect(f"local:srec-tiny#{NAME}"))
-    found = srec.evaluate(cases, {"student": program})
-    assert found.rankers["student"].unscored == 0
-    assert found.rankers["student"].metrics["auc"].low > 0.55  # chance is .5

@@ -31,6 +31,7 @@ sys.path.remove(str(HERE.parent))  # evals/, whose datasets/ would pass for the 
 from srec import convert
 from srec.data.web import Manners
 from srec.errors import SrecError
+from srec.evaluation.named import means_program
 
 CONFIG = HERE / "qwen-vl.toml"
 RECIPES = {path.stem: path for path in sorted(HERE.glob("*.toml")) if path != CONFIG}
@@ -59,9 +60,12 @@ def run(given: argparse.Namespace) -> None:
     options = recipe["evaluate"] | config["program"] | ({"users": given.users} if given.users else {})
     if given.ranker:
         options["ranker"] = given.ranker
-    with model(config, given.model, needed="program" in options["ranker"].split(",")) as string:
-        evaluate(root, options | ({"model": string} if string else {}))
-    print(leaderboard.section(json.loads((root / "report.json").read_text("utf-8")), name=given.name))
+    with model(config, given.model, needed=asks_a_model(options["ranker"])) as string:
+        evaluate(root, options | ({"model": string} if string else {}), "report.json")
+    if cheap := ",".join(name for name in options["ranker"].split(",") if not asks_a_model(name)):
+        evaluate(root, options | {"ranker": cheap, "candidates": "full"}, "report-full.json")
+    for report in (root / "report.json", root / "report-full.json")[: 2 if cheap else 1]:
+        print(leaderboard.section(json.loads(report.read_text("utf-8")), name=given.name))
 
 
 def converted(recipe: Mapping[str, Any], root: Path, *, trusted: list[str]) -> None:
@@ -88,16 +92,21 @@ def model(config: Mapping[str, Any], string: str | None, *, needed: bool) -> Ite
         yield server.model_string(server.base)
 
 
-def evaluate(root: Path, options: Mapping[str, Any]) -> None:
+def asks_a_model(rankers: str) -> bool:
+    """Whether the program is among rankers that are listed by commas."""
+    return any(map(means_program, rankers.split(",")))
+
+
+def evaluate(root: Path, options: Mapping[str, Any], report: str) -> None:
     """`srec evaluate`; what it asked a model is kept, so it can be stopped and run again."""
     typed = [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    command = [*SREC, "evaluate", str(root / "dataset"), *typed, "--json", str(root / "report.json")]
-    if "program" in options["ranker"].split(","):
+    command = [*SREC, "evaluate", str(root / "dataset"), *typed, "--json", str(root / report)]
+    if asks_a_model(options["ranker"]):
         command += ["--store", str(root / "store")]
     print("srec", *command[len(SREC) :], flush=True)
-    (root / "report.json").unlink(missing_ok=True)
+    (root / report).unlink(missing_ok=True)
     code = subprocess.run(command, check=False).returncode
-    if code and not (root / "report.json").exists():
+    if code and not (root / report).exists():
         sys.exit(code)
 
 

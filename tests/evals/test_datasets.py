@@ -86,7 +86,10 @@ def test_amazon_from_download_to_table_with_pictures_and_a_model(published, reci
         assert chat.total > 0
     assert "| interactions | kept | 360 |" in printed
     assert "| program |" in printed
-    assert "n = 2 cases of 2 users" in printed
+    assert "candidates `uniform:20`, n = 2 cases of 2 users" in printed
+    beside = printed[printed.index("candidates `full`, n = 2 cases of 2 users") :]
+    assert "| popularity |" in beside
+    assert "| program |" not in beside
     data = load(tmp_path / "amazon-baby" / "dataset")
     assert data.take_in().images_taken_in == 30
     assert data.rating_threshold == 4.0

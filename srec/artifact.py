@@ -228,6 +228,15 @@ def load_program(name_or_path: str | Path, *, into: Any = None, items: Mapping[s
     return with_prompts(program, prompts)
 
 
+def is_whole(name_or_path: str | Path) -> bool:
+    """Whether a saved program can be built again without `into`: all of its stages are srec's own.
+
+    Raises:
+        ProgramError: there is none, or it is damaged.
+    """
+    return _read(find_program(name_or_path)).stages is not None
+
+
 def find_program(name_or_path: str | Path) -> Path:
     """The folder of a program: the one named, or the one that srec ships under the name.
 

@@ -520,6 +520,21 @@ def test_an_optimization_cannot_be_written_into_a_file(folder, server):
     assert "name another folder" in sentence(made)
 
 
+def test_a_saved_program_brings_its_settings(shop, server, tmp_path):
+    program = srec.MLLMSRec(
+        preference=srec.TemporalPreference(window=4, step=2), scoring=srec.CoTScoring(reasoning="none"), recent=4
+    )
+    srec.save_program(program, tmp_path / "mine", card={})
+    args = ("rank", shop, "--user", "user00001", "--candidates", "uniform:3", "--model", server.model, "--program")
+    made = ask(*args, tmp_path / "mine", "--json", "out.json")
+    assert made.exit_code == 0, made.output
+    told = json.loads(Path("out.json").read_text())
+    assert (told["events_read"], len(told["summaries"])) == (4, 1)
+    refused = ask(*args, tmp_path / "mine", "--recent", 20)
+    assert refused.exit_code == 2
+    assert "leave out --recent" in sentence(refused)
+
+
 def test_a_metric_is_known_before_anybody_ranks(folder, tmp_path):
     made = ask("evaluate", folder, "--ranker", "random", "--compare", "fame", "--out", tmp_path / "run")
     assert made.exit_code == 2

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 
 def optimize(
+    typed: typer.Context,
     data: Data,
     *,
     calls: Annotated[int, typer.Option(min=1, help="The most LM calls that may be made, all counted.")],
@@ -77,7 +78,7 @@ def optimize(
     program = named.program(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=16
     )
-    program = named.saved(program, program_name, source)
+    program = named.saved(program, program_name, source, typed)
     lm = named.lm(model, out, connections=16 * workers)
     writer = lm if reflection_model is None else named.lm(reflection_model, out)
     result = run(
@@ -107,6 +108,7 @@ def optimize(
 
 
 def distill(
+    typed: typer.Context,
     data: Data,
     *,
     out: Annotated[Path, typer.Option(help="The folder for rows.jsonl, images/ and what was asked.")],
@@ -159,7 +161,9 @@ def distill(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
     )
     if program_name is not None:
-        program = named.saved(program, program_name, named.dataset(data))  # a demo may show a picture of any item
+        program = named.saved(
+            program, program_name, named.dataset(data), typed
+        )  # a demo may show a picture of any item
     lm = named.lm(model, screen, connections=workers)
     told: dict[str, Any] = {"lm": lm, "out": out, "users": source.users, "show_answer": show_answer}
     told |= {"workers": workers, "seed": seed}

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
+    typed: typer.Context,
     data: Data,
     *,
     ranker: Annotated[
@@ -119,7 +120,7 @@ def evaluate(
         _evaluate_stages(data, program, model=model, users=users, store=store, workers=workers, json_to=json_to)
         return
     source = named.dataset(data, strict=strict)
-    program = named.saved(program, program_name, source)
+    program = named.saved(program, program_name, source, typed)
 
     def make(seed: int) -> CaseSet:
         asked: dict[str, Any] = {"task": task, "protocol": protocol, "candidates": candidates, "users": users}
@@ -189,6 +190,7 @@ def _seconds(listed: str | None) -> list[int] | None:
 
 
 def probe(
+    typed: typer.Context,
     data: Data,
     *,
     model: Model = DEFAULT_MODEL,
@@ -228,7 +230,7 @@ def probe(
         chosen: dict[str, Any] = {"task": task, "protocol": protocol, "candidates": candidates, "users": users}
         asked = cases(source, seed=seed, cutoffs=_seconds(cutoffs), **chosen)
     if program_name is not None:
-        program = named.saved(program, program_name, source)
+        program = named.saved(program, program_name, source, typed)
         asked = _unlearned(asked, program_name)
     report = run(
         asked,

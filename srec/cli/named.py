@@ -12,11 +12,14 @@ from srec.errors import InputError, ModelError
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    import typer
+
     from srec.data.folder import Dataset
     from srec.recommender import MLLMSRec
     from srec.stages.fusion import ItemFusion
 
 DEMONSTRATION = ("smollm2-135m", "srec-tiny")  # models that show that all works, and no more
+SETTINGS = ("recent", "window", "step", "reasoning", "view")  # of a program, by their options
 TOYSHOP = re.compile(r"toyshop(?::(\d{1,7})x(\d{1,7})(?:@(\d{1,9}))?)?")
 
 
@@ -126,14 +129,33 @@ def program(
     )
 
 
-def saved(program: MLLMSRec, name: str | None, source: Dataset) -> MLLMSRec:
-    """The program with the prompts that were saved under `name`, if one is given."""
-    from srec import load_program
+def saved(program: MLLMSRec, name: str | None, source: Dataset, typed: typer.Context) -> MLLMSRec:
+    """The program that was saved under `name`, with its settings; `program` where no name is given.
+
+    One with stages of somebody's own cannot be built again: its prompts are set in `program`. `typed` knows which
+    options the command line names: settings beside a program that has its own are refused.
+    """
+    from srec import CoTScoring, load_program
+    from srec.artifact import is_whole
 
     if name is None:
         return program
-    loaded: MLLMSRec = load_program(name, into=program, items=source.items)
+    if not is_whole(name):
+        custom: MLLMSRec = load_program(name, into=program, items=source.items)
+        return custom
+    if settings := [option for option in SETTINGS if is_typed(option, typed)]:
+        raise InputError(f"program {name!r} was saved with its own settings; leave out --{settings[0]}, or --program")
+    loaded: MLLMSRec = load_program(name, items=source.items)
+    loaded.workers = program.workers
+    if isinstance(loaded.scoring, CoTScoring):
+        loaded.scoring.workers = program.workers
     return loaded
+
+
+def is_typed(option: str, typed: typer.Context) -> bool:
+    """Whether the command line names an option."""
+    source = typed.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def several(text: str | None) -> list[str] | None:

@@ -48,5 +48,6 @@ Step = Annotated[int, typer.Option(min=1, help="Events from one window to the ne
 Reasoning = Annotated[str, typer.Option(help="user (once a user), candidate (for each) or none (the paper's prompt).")]
 View = Annotated[str, typer.Option(help="How a candidate is shown: description, image or both.")]
 ProgramName = Annotated[
-    str | None, typer.Option("--program", help="A saved program: a folder, or the name of one that srec ships.")
+    str | None,
+    typer.Option("--program", help="A saved program, with its settings: a folder, or the name of one of srec."),
 ]

@@ -68,6 +68,7 @@ def profile(
 
 
 def rank(
+    typed: typer.Context,
     data: Data,
     *,
     user: User,
@@ -101,14 +102,14 @@ def rank(
     program = named.program(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
     )
-    program = named.saved(program, program_name, source)
+    program = named.saved(program, program_name, source, typed)
     lm = named.lm(model, out, connections=workers)
     program.set_lm(lm)
     with keep(named.store(store, source)), count_usage() as usage, quietly():
         made = program.recommend(source.history(user), chosen)
     tell_rejected(source)
     show.ranking(out, made, top=top)
-    rows = _explained(made, out, top=top, explained=explain, once=reasoning == "user")
+    rows = _explained(made, out, top=top, explained=explain, once=getattr(program.scoring, "reasoning", "") == "user")
     out.print(show.usage_line(usage), markup=False)
     about = {"data": source.name, "model": lm.model, "candidates": candidates, "n": len(chosen), "ranking": rows}
     write_object({**about, **show.person_object(made), **show.usage_object(usage)}, json_to)

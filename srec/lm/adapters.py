@@ -195,13 +195,17 @@ class ScoreAdapter(dspy.Adapter):
         return probability[YES], probability[NO]
 
 
+NOT_ASKED = frozenset({"rollout_id", "timeout", "api_key", "api_base", "base_url", "headers", "extra_headers"})
+"""Settings of a hosted LM that are of its connection, which it sets up itself: no part of what is asked."""
+
+
 def ask(
     lm: Any, messages: list[dict[str, Any]], options: Mapping[str, Any], *, label_ids: tuple[int, ...] = ()
 ) -> Response:
     """One typed call with the LM's own defaults under `options`; counted as it was, not as it was meant."""
     _quiet_truncation_log()
     settings = {
-        key: value for key, value in {**lm.kwargs, **options}.items() if value is not None and key != "rollout_id"
+        key: value for key, value in {**lm.kwargs, **options}.items() if value is not None and key not in NOT_ASKED
     }
     request: Request = request_from_openai_chat({"model": lm.model, "messages": messages, **settings})
     if label_ids:

@@ -85,6 +85,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer({"data": [{"id": name} for name in self.server.names]})
 
     def do_POST(self):
+        self.server.keys.append(self.headers.get("Authorization"))
         self.server.posts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         mode = self.server.mode
         if mode == "503 once":
@@ -139,6 +140,7 @@ def completion(text, *, logprobs):
 def serving(*, mode="fine", listing="fine", text="Yes"):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.mode, server.listing, server.text, server.posts, server.names = mode, listing, text, [], ["m", "n"]
+    server.keys = []
     server.url = f"http://127.0.0.1:{server.server_port}/v1"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
@@ -184,6 +186,25 @@ def test_a_structured_answer_is_read_whatever_its_types(prefix):
         with dspy.context(lm=lm, adapter=StructuredAdapter(), disable_history=True, trace=None):
             answer = dspy.Predict(Count)(title="T")
     assert (answer.year, answer.animated, answer.kind) == (1995, True, "film")
+
+
+@pytest.mark.parametrize("own_key", [{"api_key": "mine"}, {}])
+def test_a_hosted_model_is_asked_with_its_key_and_its_bound_on_silence(own_key, monkeypatch):
+    """By the provider's own name; its address is the one thing that is not the provider's here."""
+    monkeypatch.setenv("OPENAI_API_KEY", "of the environment")
+    with serving() as server:
+        told = {"api_base": server.url, "timeout_s": 0.5, "num_retries": 0}
+        lm = connect("openai/gpt-4o-mini", **own_key, **told)
+        with dspy.context(lm=lm, adapter=ScoreAdapter(), disable_history=True, trace=None):
+            assert dspy.Predict(Judge)(candidate="c").probability == pytest.approx(0.7310586)
+            server.mode, began = "slow", time.monotonic()
+            with pytest.raises(LMError):
+                dspy.Predict(Judge)(candidate="d")
+    assert time.monotonic() - began < 2.5
+    assert server.keys[0] == f"Bearer {own_key.get('api_key', 'of the environment')}"
+    body = server.posts[0]
+    assert (body["model"], body["max_completion_tokens"], body["top_logprobs"]) == ("gpt-4o-mini", 1, 20)
+    assert not {"timeout", "api_key", "api_base"} & body.keys()
 
 
 def test_a_busy_server_is_asked_again():

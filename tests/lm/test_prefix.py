@@ -26,14 +26,14 @@ MODELS = {
 
 
 def tiny(kind: str = "llama", **settings):
-    """A random model in float32: two layers, four heads on two key heads; weights so large that every position tells."""
+    """A random model in float64: two layers, four heads on two key heads; weights so large that every position tells."""
     torch.manual_seed(0)
     settings = {"sliding_window": None, **settings} if kind in {"mistral", "phi3", "qwen2", "qwen3"} else settings
     config = MODELS[kind](
         vocab_size=100, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=8, pad_token_id=0, bos_token_id=1, eos_token_id=2, initializer_range=0.4, **settings,
     )  # fmt: skip
-    return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float64).eval()
 
 
 class Tiny:
@@ -63,7 +63,7 @@ def _no_gradients():
 
 
 def close(a, b) -> None:
-    torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+    torch.testing.assert_close(a, b.float(), atol=2e-6, rtol=1e-6)
 
 
 def test_common_length_counts_from_the_start():

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
@@ -74,7 +75,14 @@ class CaseSet:
         for fold in self.folds:
             yield from self.of(fold)
 
-    def __getitem__(self, index: int) -> Case:
+    @overload
+    def __getitem__(self, index: int) -> Case: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Case]: ...
+    def __getitem__(self, index: int | slice) -> Case | list[Case]:
+        """One case, or those of a slice."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
         position = index + len(self) if index < 0 else index
         for fold in self.folds:
             if 0 <= position < len(fold):

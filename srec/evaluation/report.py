@@ -21,7 +21,7 @@ from srec.evaluation.calibration import Calibration
 from srec.evaluation.costs import Projection, costs_table, projected
 from srec.evaluation.paired import FLIPS, Comparisons, Difference, all_pairs, difference
 from srec.evaluation.slices import Slices, Slicing, named_slicings, sliced
-from srec.evaluation.tables import cell, head, number, plain, table
+from srec.evaluation.tables import Shown, cell, head, number, plain, table
 
 if TYPE_CHECKING:
     from srec.data.statistics import Statistics
@@ -149,7 +149,7 @@ class Report:
         raise InputError(f"case {case_id!r} is not in this report; `cases` has those that are")
 
     @property
-    def beyond(self) -> Table:
+    def beyond(self) -> Shown:
         """What is recommended in the first `shown_k`: coverage, evenness and popularity of every ranker."""
         shown = table("ranker", "coverage", "Gini", "events of an item", title=f"The first {self.shown_k}")
         for name, row in self.rankers.items():
@@ -158,20 +158,20 @@ class Report:
                     events = one.popularity
                     text = f"{events.value:,.1f} [{events.low:,.1f} {events.high:,.1f}]"
                     shown.add_row(Text(name), number(one.coverage), number(one.gini), text)
-        return shown
+        return Shown(shown)
 
     @property
-    def calibration(self) -> Group:
+    def calibration(self) -> Shown:
         """Reliability bins of every ranker that is no baseline and whose scores all lie in [0, 1]."""
         rows = {name: row.calibration for name, row in self.rankers.items() if row.calibration}
         if not rows:
-            return Group(Text("No ranker here gives probabilities, so there is no calibration."))
-        return Group(*(calibrated.shown(name, row) for name, row in rows.items()))
+            return Shown(Text("No ranker here gives probabilities, so there is no calibration."))
+        return Shown(Group(*(calibrated.shown(name, row) for name, row in rows.items())))
 
     @property
-    def costs(self) -> Table:
+    def costs(self) -> Shown:
         """LM calls, tokens, seconds and failures of every stage of the programs, and of one recommendation."""
-        return costs_table(self.rankers, n=self.n)
+        return Shown(costs_table(self.rankers, n=self.n))
 
     def projected(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -16,6 +17,22 @@ if TYPE_CHECKING:
 
 WIDTH = 100  # columns of the plain text, wherever it is printed
 HEADS = {"ndcg": "NDCG", "recall": "Recall", "mrr": "MRR", "auc": "AUC", "pooled_auc": "pooled AUC"}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Shown:
+    """A part of a report: prints as text, also at the prompt; a rich console shows it in its own width."""
+
+    content: RenderableType
+
+    def __rich__(self) -> RenderableType:
+        return self.content
+
+    def __str__(self) -> str:
+        return plain(self)
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def table(first: str, *others: str, title: str = "") -> Table:

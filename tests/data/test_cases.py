@@ -391,6 +391,15 @@ def test_too_few_negatives_are_told_before_the_first_case_is_built():
         cases(data, candidates="uniform:2")
 
 
+def test_a_slice_is_a_list_of_cases():
+    case_set = cases(world(*((user, item, at) for user in "uvw" for at, item in enumerate("abc"))))
+    listed = list(case_set)
+    assert case_set[:2] == listed[:2]
+    assert case_set[-1:] == listed[-1:]
+    assert case_set[::-2] == listed[::-2]
+    assert case_set[5:] == []
+
+
 def test_an_index_outside_is_an_index_error():
     case_set = cases(world(("u", "a", 1), ("u", "b", 2)))
     for index in (1, -2):

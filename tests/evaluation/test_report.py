@@ -8,9 +8,13 @@ import pytest
 from rich.console import Console
 
 from srec.errors import InputError
-from srec.evaluation.metrics import Interval
+from srec.evaluation.beyond import Beyond
+from srec.evaluation.calibration import Reliability
+from srec.evaluation.metrics import Interval, label
 from srec.evaluation.report import RankerReport, Report
 from srec.evaluation.tables import plain
+from srec.lm.usage import StageUsage
+from srec.types import Score
 
 
 def row(value=0.25, **changes):
@@ -93,6 +97,21 @@ def test_what_is_no_number_is_a_dash_in_text_and_null_in_json():
 
 def test_without_probabilities_there_is_no_calibration_to_show():
     assert "No ranker here gives probabilities" in plain(report().calibration)
+
+
+def test_parts_of_a_report_print_as_text_and_on_a_rich_console():
+    told = Reliability()
+    told.count("u", label([Score(item_id="a", value=0.9), Score(item_id="b", value=0.2)], ["a"]))
+    exposure = Beyond(k=10, coverage=0.5, gini=0.25, popularity=Interval(value=3.0, low=2.0, high=4.0, n=40), n=40)
+    shown = report(
+        rankers={"mine": row(beyond=(exposure,), calibration=told.report(), stages={"fusion": StageUsage()})}
+    )
+    for part, said in ((shown.beyond, "coverage"), (shown.calibration, "mine"), (shown.costs, "mine, fusion")):
+        console = Console(width=100, file=io.StringIO())
+        console.print(part)
+        assert said in str(part)
+        assert str(part).split() == console.file.getvalue().split()
+        assert repr(part) == str(part)
 
 
 def test_without_its_cases_a_report_still_prints_and_is_json():

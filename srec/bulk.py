@@ -26,7 +26,7 @@ from pydantic import TypeAdapter
 
 from srec import progress as progress_bar
 from srec.crew import Crew, Task
-from srec.errors import InputError, SrecError, StoreError
+from srec.errors import InputError, LeakageError, SrecError, StageError, StoreError
 from srec.store import Store, opened
 from srec.text import clean
 
@@ -38,6 +38,7 @@ I = TypeVar("I")  # noqa: E741  an input; O is what the stage makes of it
 O = TypeVar("O")  # noqa: E741  likewise
 
 EXPECTED = (SrecError, LMError, AdapterParseError)  # what is an outcome and not a bug
+ENDING = (StoreError, LeakageError, StageError)  # what ends the run all the same: its other outcomes mean nothing
 FAILED = "failed:"  # before the key under which a failure is kept
 REASON_CHARS = 500
 AHEAD = 4  # inputs taken in per worker: a slow one holds back the order of the others, not their work
@@ -133,9 +134,9 @@ def run(
     the type `returns`, or as `encode` and `decode` say. Processes that share a store share the work.
 
     Errors of srec and of LMs are outcomes. A `StoreError` ends the run, since what follows could not be kept, and so
-    does every other error, since it is a bug; both are raised once the work in progress has ended. With
-    `retry_failed=False` a failure kept by an earlier run is the outcome. Threads see the context variables of the
-    caller, so `with dspy.context(lm=...)` around the call of `run` holds for all of them.
+    do a `LeakageError`, a `StageError` and every error of others, since it is a bug; all are raised once the work in
+    progress has ended. With `retry_failed=False` a failure kept by an earlier run is the outcome. Threads see the
+    context variables of the caller, so `with dspy.context(lm=...)` around the call of `run` holds for all of them.
 
     `progress` shows a bar named `label`, by default only on a terminal; `total` is for inputs of unknown length.
     """
@@ -211,7 +212,7 @@ class _Job(Generic[I, O]):
                 return Outcome(input=task.given, value=self.stage(task.given))
             task.key = task.key or self.key(task.given)
             return self._shared(task.given, task.key, self.store)
-        except StoreError:
+        except ENDING:
             raise
         except EXPECTED as error:
             return Outcome(input=task.given, error=_reason(error))
@@ -243,7 +244,7 @@ class _Job(Generic[I, O]):
     def _compute(self, given: I, key: str, store: Store) -> Outcome[I, O]:
         try:
             value = self.stage(given)
-        except StoreError:
+        except ENDING:
             raise
         except EXPECTED as error:
             store.put(FAILED + key, _reason(error))

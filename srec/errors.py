@@ -5,7 +5,8 @@
     │   ├── DatasetError      a dataset folder, one of its files or rows
     │   ├── ImageError        one image: broken, too large, outside its folder
     │   ├── CandidateError    a candidate or run file, or a candidate set
-    │   └── ProgramError      a saved program: damaged, missing, or made for other signatures
+    │   ├── ProgramError      a saved program: damaged, missing, or made for other signatures
+    │   └── StageError        a stage of your own returned what it may not
     ├── LeakageError          something from the future of a case reached it
     ├── ModelError            a model string, its weights or its server
     │   ├── MissingPackage    a package that srec does without, until it is needed, is not here
@@ -45,6 +46,10 @@ class CandidateError(InputError):
 
 class ProgramError(InputError):
     """A saved program cannot be used: damaged, missing, or made for other signatures."""
+
+
+class StageError(InputError):
+    """A stage of your own returned what it may not: a bug that fails every case alike."""
 
 
 class LeakageError(SrecError):

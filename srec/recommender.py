@@ -7,14 +7,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import dspy
 
-from srec.errors import InputError, LeakageError
+from srec.errors import InputError, LeakageError, StageError
 from srec.lm.usage import at_stage, record
 from srec.parallel import parallel
 from srec.stages.calls import about
@@ -30,6 +30,14 @@ Fusion = Callable[[Item], ItemDescription]
 Preference = Callable[[History, Descriptions], Sequence[PreferenceSummary]]
 Profiling = Callable[[Sequence[PreferenceSummary]], UserProfile]
 Scoring = Callable[[UserProfile, PreferenceSummary, Sequence[Item], Descriptions], Sequence[Score]]
+Made = TypeVar("Made")
+
+RETURNS = {
+    "fusion": "an srec.ItemDescription",
+    "preference": "a list of srec.PreferenceSummary, oldest first",
+    "profiling": "an srec.UserProfile",
+    "scoring": "a list of srec.Score, one for each candidate in order",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +116,8 @@ class MLLMSRec(dspy.Module):
         profile or the reasoning fails, so does the call.
 
         Raises:
-            InputError: the history is empty, or a stage of your own gave no summary or not one score a candidate.
+            InputError: the history is empty, or a stage of your own gave no summary; as StageError, where a stage
+                returned what it may not, or not one score a candidate.
             LeakageError: a stage used events from `at` on.
         """
         read = self.read(history)
@@ -123,21 +132,16 @@ class MLLMSRec(dspy.Module):
             described = parallel(partial(_or_none, self.fusion), list(items.values()), workers=self.workers)
         descriptions = {one.item_id: one for one in described if one is not None}
         with at_stage("preference", units=1):
-            summaries = tuple(self.preference(read, descriptions))
+            summaries = _several("preference", self.preference(read, descriptions), PreferenceSummary)
         if not summaries:
             raise InputError(f"the preference stage gave no summary for user {read.user_id!r}; give one at least")
         with at_stage("profiling", units=1):
-            profile = self.profiling(summaries)
-        for made, what in ((summaries[-1], "summary"), (profile, "profile")):
-            if at is not None and made.until >= at:
-                raise LeakageError(
-                    f"the {what} of user {read.user_id!r} was made from events until {made.until}, the case is at "
-                    f"{at}; make it from history.before({at})"
-                )
+            profile = _one("profiling", self.profiling(summaries), UserProfile)
+        _check_time(summaries[-1], profile, user_id=read.user_id, at=at)
         with at_stage("scoring", units=len(candidates)):
-            scores = tuple(self.scoring(profile, summaries[-1], candidates, descriptions))
+            scores = _several("scoring", self.scoring(profile, summaries[-1], candidates, descriptions), Score)
         if [score.item_id for score in scores] != [item.item_id for item in candidates]:
-            raise InputError(
+            raise StageError(
                 f"the scoring stage gave {len(scores)} scores for the {len(candidates)} candidates of user "
                 f"{read.user_id!r}; give one for each, in their order"
             )
@@ -161,7 +165,39 @@ class MLLMSRec(dspy.Module):
 
 def _or_none(fusion: Fusion, item: Item) -> ItemDescription | None:
     try:
-        return fusion(item)
+        made = fusion(item)
     except FAILURES:
         record(failures=1)
         return None
+    return _one("fusion", made, ItemDescription)
+
+
+def _check_time(summary: PreferenceSummary, profile: UserProfile, *, user_id: str, at: int | None) -> None:
+    """Raise LeakageError for what was made from events of `at` on."""
+    for made, what in ((summary, "summary"), (profile, "profile")):
+        if at is not None and made.until >= at:
+            raise LeakageError(
+                f"the {what} of user {user_id!r} was made from events until {made.until}, the case is at "
+                f"{at}; make it from history.before({at})"
+            )
+
+
+def _one(stage: str, made: Any, kind: type[Made]) -> Made:
+    """What a stage made, if it is of its kind."""
+    if not isinstance(made, kind):
+        raise _wrong(stage, type(made).__name__)
+    return made
+
+
+def _several(stage: str, made: Any, kind: type[Made]) -> tuple[Made, ...]:
+    """All that a stage made, if each is of its kind."""
+    if not isinstance(made, Iterable) or isinstance(made, str | Mapping):
+        raise _wrong(stage, type(made).__name__)
+    several = tuple(made)
+    if others := {type(one).__name__: None for one in several if not isinstance(one, kind)}:
+        raise _wrong(stage, f"{type(made).__name__} of {', '.join(others)}")
+    return several
+
+
+def _wrong(stage: str, returned: str) -> StageError:
+    return StageError(f"the {stage} stage returned {returned.replace('NoneType', 'None')}; return {RETURNS[stage]}")

@@ -23,7 +23,7 @@ from dspy.utils.exceptions import AdapterParseError, LMServerError
 
 from srec import bulk
 from srec.digest import digest
-from srec.errors import AnswerError, InputError, StoreError
+from srec.errors import AnswerError, InputError, LeakageError, StageError, StoreError
 from srec.store import Store
 from srec.types import Item, ItemDescription
 
@@ -293,6 +293,19 @@ def test_a_store_that_cannot_be_written_ends_the_run(tmp_path):
     with pytest.raises(StoreError, match="free space on its disk"):
         bulk.run(lambda n: calls.append(n) or n, range(1000), key=str, store=tmp_path, returns=int, workers=2).finish()
     assert len(calls) < 10
+
+
+@pytest.mark.parametrize("error", [LeakageError, StageError])
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_leak_or_a_broken_stage_ends_the_run_and_is_not_kept_as_a_failure(error, kept, tmp_path):
+    def stage(number):
+        raise error(f"broken at {number}")
+
+    options = {"key": str, "store": tmp_path, "returns": int} if kept else {}
+    with pytest.raises(error, match="broken at 0"):
+        bulk.run(stage, range(100), workers=1, **options).finish()
+    with Store(tmp_path) as store:
+        assert list(store.keys()) == []
 
 
 def test_leaving_a_loop_early_keeps_what_is_in_progress(tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 import srec
-from srec.errors import AnswerError, InputError, LeakageError
+from srec.errors import AnswerError, InputError, LeakageError, StageError
 from srec.explanation import Evidence, explain
 from srec.lm.usage import count_usage
 from srec.recommender import MLLMSRec, Recommendation
@@ -141,6 +141,37 @@ def test_scores_of_ones_own_in_another_order_are_refused(cases):
 
     with pytest.raises(InputError, match="give one for each, in their order"):
         program(scoring=backwards)(cases[0])
+
+
+SUMMARY = PreferenceSummary(user_id="u", text="S", until=0, events=1)
+
+
+@pytest.mark.parametrize(
+    ("stage", "made", "returned"),
+    [
+        ("fusion", "a toy", "str; return an srec.ItemDescription"),
+        ("fusion", None, "None; return an srec.ItemDescription"),
+        ("preference", "likes wood", "str; return a list of srec.PreferenceSummary, oldest first"),
+        ("preference", ["likes wood"], "list of str; return a list of srec.PreferenceSummary"),
+        ("preference", SUMMARY, "PreferenceSummary; return a list of srec.PreferenceSummary"),
+        ("profiling", "a parent", "str; return an srec.UserProfile"),
+        ("profiling", None, "None; return an srec.UserProfile"),
+        ("scoring", [0.5, 0.25], "list of float; return a list of srec.Score, one for each candidate in order"),
+        ("scoring", [Score(item_id="1", value=0.5), None], "list of None; return a list of srec.Score"),
+        ("scoring", {"1": 0.5}, "dict; return a list of srec.Score"),
+        ("scoring", None, "None; return a list of srec.Score"),
+    ],
+)
+def test_a_stage_of_ones_own_that_returns_something_else_is_named(stage, made, returned, cases):
+    with pytest.raises(StageError, match=f"the {stage} stage returned {returned}"):
+        program(**{stage: lambda *_: made})(cases[0])
+
+
+def test_a_stage_of_ones_own_may_yield_what_it_makes(cases):
+    def score(profile, preference, candidates, descriptions):
+        yield from (Score(item_id=item.item_id, value=0.5) for item in candidates)
+
+    assert len(program(scoring=score)(cases[0]).scores) == len(cases[0].candidates)
 
 
 def test_an_item_whose_fusion_failed_is_counted_and_shown_by_its_headline(cases):

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import dspy
+
+from srec.errors import InputError
 from srec.evaluation.rankers import Baseline, Ranker
 from srec.recommender import MLLMSRec
+from srec.stages.fusion import ItemFusion
+from srec.stages.kept import lm_of
+from srec.stages.preference import TemporalPreference
+from srec.stages.profile import UserProfiling
+from srec.stages.scoring import CoTScoring
 
 if TYPE_CHECKING:
     from srec.data.interactions import Interactions
@@ -31,6 +39,22 @@ def members(ranker: Ranker | Baseline) -> Sequence[Ranker | Baseline]:
 def programs(ranker: Ranker | Baseline) -> list[MLLMSRec]:
     """The programs among the members, whose results are worth keeping."""
     return [member for member in members(ranker) if isinstance(member, MLLMSRec)]
+
+
+def check_asks(ranker: Ranker | Baseline, *, name: str) -> None:
+    """Raise InputError for a program with a stage that has no LM to ask, own or of the context, before anybody ranks.
+
+    A stage of your own may bring its LM itself, so only those of srec are looked at.
+    """
+    for program in programs(ranker):
+        for stage in (program.fusion, program.preference, program.profiling, program.scoring):
+            if isinstance(stage, ItemFusion | TemporalPreference | UserProfiling | CoTScoring):
+                for predictor in stage.predictors():
+                    if predictor.lm is None and dspy.settings.lm is None:
+                        raise InputError(
+                            f"ranker {name!r}: {type(stage).__name__} has no LM to ask; pass lm=srec.connect(...)"
+                        )
+                    lm_of(predictor)
 
 
 def concurrent(ranker: Ranker | Baseline) -> bool:

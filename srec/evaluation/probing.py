@@ -15,6 +15,7 @@ import dspy
 import numpy as np
 
 from srec.errors import InputError
+from srec.evaluation.fitting import check_asks
 from srec.evaluation.metrics import bootstrap_table
 from srec.evaluation.paired import Difference, corrected, difference
 from srec.evaluation.probe_report import PLAIN, ProbeReport, ProbeRow
@@ -66,6 +67,7 @@ def probe(
     wanted, ks = chosen(probes), _cuts(metric)
     _check(program)
     with _keeping(store), dspy.context(**({"lm": lm} if lm is not None else {})):
+        check_asks(program, name=PLAIN)
         scene = Scene.of(cases, program, items=cases.items, seed=seed)
         reasons = {one.name: one.why_not(scene) for one in wanted}
         applied = [one for one in wanted if not reasons[one.name]]

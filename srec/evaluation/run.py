@@ -16,10 +16,11 @@ import dspy
 
 from srec import bulk
 from srec.data.candidates import popularity_weights
+from srec.data.cases import CaseSet
 from srec.data.statistics import Statistics
 from srec.errors import InputError
 from srec.evaluation.facts import facts_of
-from srec.evaluation.fitting import concurrent, fitted, programs
+from srec.evaluation.fitting import check_asks, concurrent, fitted, programs
 from srec.evaluation.keeping import RunWriter, keeping
 from srec.evaluation.named import Rankers, named
 from srec.evaluation.rankers import Baseline, Ranker
@@ -29,11 +30,10 @@ from srec.evaluation.trec import RunFile, write_run
 from srec.lm.usage import at_stage, count_usage
 from srec.recommender import MLLMSRec, Recommendation
 from srec.stages.fusion import ItemFusion
-from srec.stages.kept import is_keeping, keep
+from srec.stages.kept import check_lm, is_keeping, keep
 from srec.types import Case, Score
 
 if TYPE_CHECKING:
-    from srec.data.cases import CaseSet
     from srec.data.folder import Dataset
     from srec.store import Store
 
@@ -63,8 +63,9 @@ def evaluate(
     per candidate, or a mapping from names of your own to any of these. What has a `fit` is fitted on the training
     events of each fold and runs in one thread; all others run in `workers` threads, with `lm` as DSPy's LM.
 
-    A case on which srec or an LM fails has no scores: it ranks as all tied, and is counted with its reason. Scores
-    that do not fit the candidates are a bug of the ranker and raise InputError. Scores of a callable that all lie in
+    A case on which srec or an LM fails has no scores: it ranks as all tied, and is counted with its reason. A
+    LeakageError is no such failure, it ends the evaluation. Scores that do not fit the candidates are a bug of the
+    ranker and raise InputError, as does a program without an LM to ask. Scores of a callable that all lie in
     [0, 1] are held to be probabilities, whose calibration is told; those of a run file are not, since most systems'
     are none. `seed` is for the random ranker and
     the intervals. With `runs_folder`, the rankings are written there as `<name>.run` and the targets as `qrels.txt`,
@@ -77,9 +78,9 @@ def evaluate(
     started = time.perf_counter()
     if seed < 0:
         raise InputError(f"seed={seed} is below 0; give 0 or more")
+    _check_cases(cases)
     ranked_by, cuts = named(rankers, cases=cases), _cuts(ks)
-    if not len(cases):
-        raise InputError("there is no case to evaluate; the case set's `skipped` says why")
+    _check_lms(ranked_by, lm=lm)
     if runs_folder is not None:
         cases.write_trec_qrels(Path(runs_folder) / "qrels.txt")
     rows: dict[str, RankerReport] = {}
@@ -99,6 +100,24 @@ def evaluate(
         if kept is not None:
             kept.finish(report)
     return report
+
+
+def _check_cases(cases: CaseSet) -> None:
+    if not isinstance(cases, CaseSet):
+        raise InputError(
+            f"cases are given as {type(cases).__name__}; give what srec.cases returned, whose users= asks for fewer"
+        )
+    if not len(cases):
+        raise InputError("there is no case to evaluate; the case set's `skipped` says why")
+
+
+def _check_lms(rankers: Mapping[str, Ranker | Baseline], *, lm: dspy.LM | None) -> None:
+    """Raise InputError for what is no LM, and for a program that has none."""
+    if lm is not None:
+        check_lm(lm)
+    with _asking(lm):
+        for name, ranker in rankers.items():
+            check_asks(ranker, name=name)
 
 
 def _report(

@@ -70,13 +70,23 @@ def lm_of(predictor: dspy.Predict) -> Any:
 
     Raises:
         ModelError: there is none.
+        InputError: it is none, but the name of a model.
     """
     lm = predictor.lm or dspy.settings.lm
     if lm is None:
         raise ModelError(
             "no LM to ask; write `with dspy.context(lm=srec.connect(...)):` around the call, or pass lm= to the stage"
         )
+    check_lm(lm)
     return lm
+
+
+def check_lm(lm: Any) -> None:
+    """Raise InputError for what is no LM, such as the name of one."""
+    if isinstance(lm, str):
+        raise InputError(f"lm={lm!r} names an LM and is none; pass lm=srec.connect({lm!r})")
+    if not isinstance(lm, dspy.BaseLM):
+        raise InputError(f"lm={lm!r} is no LM; pass what srec.connect(...) returns")
 
 
 def predict(predictor: dspy.Predict, adapter: dspy.Adapter, **inputs: Any) -> Any:

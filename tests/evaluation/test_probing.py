@@ -4,6 +4,7 @@ import json
 import math
 import warnings
 
+import dspy
 import pytest
 
 import srec
@@ -165,6 +166,12 @@ def test_what_fails_under_a_probe_is_counted_with_its_reason(asked):
 def test_a_metric_without_a_value_for_each_case_is_refused(asked, metric):
     with pytest.raises(InputError, match="no value per case"):
         srec.probe(asked, program(), metric=metric)
+
+
+@pytest.mark.parametrize(("lm", "message"), [(None, "has no LM to ask"), ("local:", "names an LM and is none")])
+def test_a_program_without_an_lm_is_refused_before_anybody_ranks(asked, lm, message):
+    with dspy.context(lm=None), pytest.raises(InputError, match=message):
+        srec.probe(asked, srec.MLLMSRec(), lm=lm, probes=["no-profile"])
 
 
 def test_what_is_no_program_is_refused(asked):

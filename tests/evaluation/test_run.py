@@ -6,6 +6,7 @@ import time
 import warnings
 from pathlib import Path
 
+import dspy
 import ir_measures
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from ir_measures import RR, R, nDCG
 from srec.data.cases import cases
 from srec.data.folder import Dataset, load
 from srec.data.toyshop import toyshop
-from srec.errors import AnswerError, InputError, ModelError
+from srec.errors import AnswerError, InputError, LeakageError, ModelError
 from srec.evaluation.rankers import BASELINES, Popularity, RecentPopularity
 from srec.evaluation.run import evaluate
 from srec.evaluation.trec import read_run
@@ -22,7 +23,7 @@ from srec.lm.usage import record
 from srec.recommender import MLLMSRec
 from srec.stages.kept import keep
 from srec.testing import scripted
-from srec.types import Item, Ranking, Score
+from srec.types import Item, ItemDescription, PreferenceSummary, Ranking, Score, UserProfile
 
 MOVIELENS = Path(__file__).parents[3] / "shared" / "data" / "movielens-posters"
 
@@ -425,3 +426,68 @@ def test_what_a_report_cannot_be_asked_is_refused_in_words():
         with pytest.raises(InputError, match="tests nothing"):
             ask()
     assert report.slices("item").to_dict() == report.slices(["item"]).to_dict()
+
+
+# What must not become a number
+
+
+def test_a_leak_ends_the_evaluation():
+    def leaky(case):
+        raise LeakageError(f"case {case.case_id} was seen before")
+
+    with pytest.raises(LeakageError, match="was seen before"):
+        evaluate(asked(), {"random": "random", "leaky": leaky})
+
+
+def test_a_program_that_reads_the_future_ends_the_evaluation():
+    def late(history, descriptions):
+        return [PreferenceSummary(user_id=history.user_id, text="likes all", until=history.until + 10**9, events=1)]
+
+    with pytest.raises(LeakageError, match=r"the summary of user .* history.before"):
+        evaluate(few(), MLLMSRec(preference=late, lm=scripted(SCRIPT)))
+
+
+def test_a_program_with_a_broken_stage_ends_the_evaluation():
+    with pytest.raises(InputError, match=r"the fusion stage returned str; return an srec\.ItemDescription"):
+        evaluate(few(), MLLMSRec(fusion=lambda item: item.title, lm=scripted(SCRIPT)))
+
+
+@pytest.mark.parametrize(
+    "rankers",
+    [["random", "program"], {"mine": MLLMSRec()}, "blend:item-knn+program", MLLMSRec(scoring=lambda *_: [])],
+)
+def test_a_program_without_an_lm_is_refused_before_anybody_ranks(rankers, tmp_path):
+    with dspy.context(lm=None), pytest.raises(InputError, match=r"has no LM to ask; pass lm=srec\.connect\(\.\.\.\)"):
+        evaluate(few(), rankers, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("ranker", ["program", "random"])
+def test_a_name_is_not_taken_for_an_lm(ranker):
+    with pytest.raises(InputError, match=r"lm='local:' names an LM and is none; pass lm=srec\.connect\('local:'\)"):
+        evaluate(asked(), ranker, lm="local:")
+
+
+def test_a_program_whose_lm_is_a_name_is_refused_before_anybody_ranks():
+    with pytest.raises(InputError, match=r"pass lm=srec\.connect\('local:'\)"):
+        evaluate(few(), MLLMSRec(lm="local:"))
+    with pytest.raises(InputError, match=r"lm=7 is no LM; pass what srec\.connect\(\.\.\.\) returns"):
+        evaluate(few(), MLLMSRec(lm=7))
+
+
+def test_a_program_of_ones_own_stages_needs_no_lm():
+    program = MLLMSRec(
+        fusion=lambda item: ItemDescription(item_id=item.item_id, text=item.title),
+        preference=lambda history, _: [
+            PreferenceSummary(user_id=history.user_id, text="S", until=history.until, events=len(history))
+        ],
+        profiling=lambda summaries: UserProfile(user_id=summaries[-1].user_id, text="P", until=summaries[-1].until),
+        scoring=lambda profile, summary, candidates, _: [Score(item_id=one.item_id, value=0.5) for one in candidates],
+    )
+    with dspy.context(lm=None):
+        assert evaluate(few(), program).rankers["program"].unscored == 0
+
+
+def test_a_list_of_cases_is_refused_with_what_to_give():
+    with pytest.raises(InputError, match=r"cases are given as list; give what srec\.cases returned, whose users="):
+        evaluate(asked()[:2], "random")

@@ -8,7 +8,7 @@ from pathlib import Path
 import dspy
 import pytest
 
-from srec.errors import ModelError, StoreError
+from srec.errors import InputError, ModelError, StoreError
 from srec.lm.adapters import BlindModelWarning
 from srec.lm.usage import count_usage
 from srec.recommender import MLLMSRec
@@ -252,6 +252,19 @@ def test_without_an_lm_every_stage_says_what_to_write(toy_story, history, summar
     ]
     for call in calls:
         with dspy.context(lm=None), pytest.raises(ModelError, match=r"dspy\.context\(lm=srec\.connect\(\.\.\.\)\)"):
+            call()
+
+
+def test_a_stage_does_not_take_a_name_for_an_lm(toy_story, history, summary, profile):
+    calls = [
+        lambda: ItemFusion(lm="local:")(item=toy_story),
+        lambda: TemporalPreference(lm="local:")(history),
+        lambda: UserProfiling(lm="local:")([summary]),
+        lambda: CoTScoring(lm="local:")(profile, summary, [toy_story]),
+        lambda: MLLMSRec(lm="local:").recommend(history, [toy_story]),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match=r"names an LM and is none; pass lm=srec\.connect\('local:'\)"):
             call()
 
 

@@ -11,7 +11,7 @@ import dspy
 import srec
 from srec.data.unseen import unseen
 
-# A model in this process, a server ("http://127.0.0.1:8000/v1#NAME") or a provider ("openai/gpt-5-mini").
+# A model in this process, a server ("http://127.0.0.1:8000/v1#NAME") or a provider ("openai/gpt-4o-mini").
 MODEL = sys.argv[1] if len(sys.argv) > 1 else "local:"
 
 

@@ -205,10 +205,13 @@ def _served(url: str, model: str) -> str:
 
 
 def _hosted(model: str) -> str:
-    """The provider's key is looked for, nothing is sent."""
+    """What `connect` refuses is refused, and the provider's key is looked for; nothing is sent."""
+    from srec.lm.connect import connect  # noqa: PLC0415  loads DSPy
+
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")  # else LiteLLM fetches a price list
     import litellm  # noqa: PLC0415  slow, and needed for hosted providers only
 
+    connect(model)
     lacking = litellm.validate_environment(model)["missing_keys"]
     if lacking:
         raise ModelError(f"a hosted provider, whose key is not set; set {', '.join(lacking)}")

@@ -61,6 +61,11 @@ def shell(*args, **options):
     return subprocess.run([*SREC, *map(str, args)], capture_output=True, text=True, timeout=60, check=False, **options)
 
 
+def to_try(verb):
+    """The line with which the help of a verb ends."""
+    return ask(verb, "--help").stdout.rstrip().splitlines()[-1].strip().removeprefix("Try: ")
+
+
 def sentence(result):
     """The one sentence that a failure ends with."""
     assert "Traceback" not in result.output
@@ -81,9 +86,18 @@ def test_the_help_of_every_verb_ends_with_a_line_to_try(verb):
 
 @pytest.mark.parametrize("verb", sorted(set(VERBS) - {"demo", "convert", "doctor", "train", "serve", "report"}))
 def test_the_line_to_try_works(verb, server, monkeypatch):
-    line = ask(verb, "--help").stdout.rstrip().splitlines()[-1].strip().removeprefix("Try: srec ")
+    line = to_try(verb).removeprefix("srec ").replace("runs/lora", "toyshop-student")
     result = ask(*line.replace("local:", server.model).split())
     assert result.exit_code == 0, result.output
+
+
+def test_the_lines_to_try_are_one_chain():
+    assert to_try("convert").startswith("srec convert movielens ")
+    rows = re.search(r"--out (\S+)", to_try("distill"))[1]
+    lora = re.search(r"--out (\S+)", to_try("train"))[1]
+    assert to_try("train").startswith(f"srec train {rows}/rows.jsonl ")
+    merged = to_try("merge").removeprefix(f"srec merge {lora} ")
+    assert to_try("serve") == f"srec serve --base {merged}"
 
 
 def test_help_loads_nothing_heavy():
@@ -92,6 +106,12 @@ def test_help_loads_nothing_heavy():
     loaded = set(re.findall(r"'(\w+)'", result.stderr))
     assert "describe" in result.stdout
     assert not loaded & {"dspy", "torch", "transformers", "numpy", "pyarrow", "litellm", "pydantic"}
+
+
+def test_the_module_is_the_command():
+    command = [sys.executable, "-m", "srec", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.strip() == f"srec {srec.__version__}"
 
 
 def test_the_version_is_printed_by_a_real_process():
@@ -164,9 +184,11 @@ def test_described_items_are_not_asked_about_again(folder):
     assert Path("runs/data/cache.db").exists()
 
 
-def test_only_the_named_attributes_and_so_many_items_are_described(folder):
+def test_only_the_named_attributes_and_so_many_items_are_described(tmp_path):
+    items = "item_id,title,genre,maker\n1,Red car,toys,\n2,Blue car,toys,\n3,Green boat,boats,Lumo\n"
+    data = written(tmp_path / "made", items=items)
     with serving() as server:
-        ask("describe", folder, "--model", server.model, "--limit", 1, "--attributes", "nothing", "--store", "s")
+        ask("describe", data, "--model", server.model, "--limit", 1, "--attributes", "maker", "--store", "s")
     assert server.total == 1
     (prompt,) = server.prompts
     assert "Red car" in prompt
@@ -386,9 +408,21 @@ def test_bad_rows_and_pictures_are_told_and_stop_a_strict_run(tmp_path, tables, 
     patient = ask("describe", data, "--model", server.model)
     assert patient.exit_code == 0, patient.output
     assert re.search(r"srec: 1 × (row|image): .*line \d", sentence(patient))
-    strict = ask("describe", data, "--model", server.model, "--strict", "--store", "other")
+    for verb in (["describe", data], ["rank", data, "--user", "ann"]):
+        strict = ask(*verb, "--model", server.model, "--strict", "--store", "other")
+        assert strict.exit_code == 2
+        assert re.search(r"line \d", sentence(strict))
+
+
+def test_a_profile_tells_of_bad_rows_and_is_strict_if_asked(tmp_path, server):
+    data = written(tmp_path / "bad", log=LOG + "ann,9,100,3\n")
+    asked = ["profile", data, "--user", "bob", "--model", server.model]
+    patient = ask(*asked)
+    assert patient.exit_code == 0, patient.output
+    assert "srec: 1 × row: " in sentence(patient)
+    strict = ask(*asked, "--strict")
     assert strict.exit_code == 2
-    assert re.search(r"line \d", sentence(strict))
+    assert "line 6" in sentence(strict)
 
 
 HOSTILE = {
@@ -445,6 +479,13 @@ BAD_OPTIONS = {
     "unknown probe": (["probe", "DATA", "--probes", "smell"], "blank-image"),
     "no probe": (["probe", "DATA", "--probes", ","], "no probe is given"),
     "unknown metric of a probe": (["probe", "DATA", "--metric", "loss", "--candidates", "uniform:1"], "auc, ndcg@10"),
+    "attribute that is none": (["describe", "DATA", "--attributes", "genre,nonsense"], "'nonsense'; there are genre"),
+    "beside --stages": (
+        ["evaluate", "toyshop:9x9", "--stages", "--program", "p", "--seed", "0", "--recent", "9"],
+        "leave out --seed, --program",
+    ),
+    "price of nothing": (["evaluate", "DATA", "--ranker", "random", "--price", "1,2"], "without --project"),
+    "cases to nowhere": (["evaluate", "DATA", "--ranker", "random", "--per-case"], "without --json"),
     "no run file": (["evaluate", "DATA", "--ranker", "run:nosuch"], "nosuch"),
     "unknown task": (["evaluate", "DATA", "--task", "love"], "love"),
     "unknown protocol": (["evaluate", "DATA", "--protocol", "random"], "random"),
@@ -533,6 +574,12 @@ def test_a_saved_program_brings_its_settings(shop, server, tmp_path):
     refused = ask(*args, tmp_path / "mine", "--recent", 20)
     assert refused.exit_code == 2
     assert "leave out --recent" in sentence(refused)
+
+
+def test_a_metric_of_probes_is_known_before_cases_are_made():
+    result = ask("probe", "nowhere", "--metric", "loss")
+    assert result.exit_code == 2
+    assert "auc, ndcg@10" in sentence(result)
 
 
 def test_a_metric_is_known_before_anybody_ranks(folder, tmp_path):

@@ -76,6 +76,14 @@ def test_a_server_that_is_not_there_is_told_at_once(tmp_path):
 
 def test_a_hosted_provider_without_a_key_says_which_variable_to_set(monkeypatch, tmp_path):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    result = ask("openai/gpt-5-mini", "--store", tmp_path)
+    result = ask("openai/gpt-4o-mini", "--store", tmp_path)
     assert result.exit_code == 1
     assert "set OPENAI_API_KEY" in result.stdout
+
+
+def test_a_hosted_model_that_reasons_is_refused_as_by_connect(monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", "a key")
+    assert ask("openai/gpt-4o-mini", "--store", tmp_path).exit_code == 0
+    result = ask("openai/gpt-5-mini", "--store", tmp_path)
+    assert result.exit_code == 1
+    assert "choose one that does not reason" in " ".join(result.stdout.split())

@@ -25,7 +25,7 @@ from srec.exits import INTERRUPTED, Verbs
 JOURNEY: dict[Callable[..., None], str] = {
     demo: f"srec demo --items 30 --users 4 --model {DEFAULT_MODEL}",
     toyshop: "srec toyshop shop --items 30 --users 10",
-    convert: "srec toyshop shop, which needs no files; then srec evaluate shop",
+    convert: "srec convert movielens ml-latest-small movies; then srec evaluate movies",
     describe: f"srec describe toyshop:20x5 --model {DEFAULT_MODEL} --limit 5",
     profile: f"srec profile toyshop:20x5 --user user00000 --model {DEFAULT_MODEL}",
     rank: f"srec rank toyshop:30x5 --user user00000 --candidates uniform:5 --model {DEFAULT_MODEL} --explain",
@@ -35,10 +35,10 @@ JOURNEY: dict[Callable[..., None], str] = {
     "--probes blank-image,shuffled-order,injection",
     optimize: "srec optimize toyshop:30x12 --optimizer bootstrap --calls 2000 --train 2 --dev 2 "
     f"--candidates uniform:4 --model {DEFAULT_MODEL} --out programs/try",
-    distill: f"srec distill toyshop:30x5 --out rows --users 2 --candidates uniform:5 --model {DEFAULT_MODEL}",
+    distill: f"srec distill toyshop:30x5 --out runs/rows --users 2 --candidates uniform:5 --model {DEFAULT_MODEL}",
     train: "srec train runs/rows/rows.jsonl --base local: --out runs/lora",
-    merge: "srec merge toyshop-student runs/whole",
-    serve: "srec serve --base srec-tiny",
+    merge: "srec merge runs/lora runs/whole",
+    serve: "srec serve --base runs/whole",
     doctor: f"srec doctor {DEFAULT_MODEL}",
 }
 """The verbs in the order in which they are met, each with a line to try."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from srec.cli.options import DEFAULT_MODEL, Data, Json, Model, Seed, StoreFolder
 from srec.cli.outcome import end, quietly, tell_rejected, write_object
 from srec.errors import InputError
 from srec.place import place
+
+if TYPE_CHECKING:
+    from srec.data.folder import Dataset
 
 
 def toyshop(
@@ -81,8 +84,9 @@ def describe(
     from srec import ItemDescription, bulk, count_usage
 
     source, out = named.dataset(data, strict=strict), show.console(json_to)
+    chosen = _known(source, named.several(attributes))
     lm = named.lm(model, out, connections=workers)
-    fusion = named.fusion(data, attributes=named.several(attributes))
+    fusion = named.fusion(data, attributes=chosen)
     fusion.set_lm(lm)
     inputs = islice(source.items.values(), limit)
     total = min(limit or len(source.items), len(source.items))
@@ -109,3 +113,19 @@ def describe(
     counted = {"data": source.name, "model": lm.model, "items": total, **show.summary_object(summary)}
     write_object({**counted, **show.usage_object(usage), "cache_hits": summary.cached}, json_to)
     end(summary.failed, f"{summary.failed:,} of {total:,} items failed; run again to try these again")
+
+
+def _known(source: Dataset, attributes: list[str] | None) -> list[str] | None:
+    """Names of attributes, each of which some item has; items are opened until all the names are found."""
+    if attributes is None:
+        return None
+    lacking, known = set(attributes), dict[str, None]()
+    items = iter(source.items.values())
+    while lacking and (item := next(items, None)) is not None:
+        lacking -= item.attributes.keys()
+        known |= dict.fromkeys(item.attributes)
+    if lacking:
+        wrong = next(name for name in attributes if name in lacking)
+        there = f"there are {', '.join(known)}" if known else "it has none; leave --attributes out"
+        raise InputError(f"no item of {source.name!r} has an attribute {wrong!r}; {there}")
+    return attributes

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def optimize(
-    typed: typer.Context,
+    context: typer.Context,
     data: Data,
     *,
     calls: Annotated[int, typer.Option(min=1, help="The most LM calls that may be made, all counted.")],
@@ -54,7 +54,7 @@ def optimize(
     dev: Annotated[int, typer.Option(min=1, help="Other users, to decide by.")] = 16,
     task: Task = "next",
     protocol: Protocol = "leave-last-out",
-    candidates: Annotated[str, typer.Option(help="full, uniform:20, popularity:99.")] = "uniform:10",
+    candidates: Candidates = "uniform:10",
     seed: Seed = 0,
     recent: Recent = 20,
     window: WindowSize = 10,
@@ -78,7 +78,7 @@ def optimize(
     program = named.program(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=16
     )
-    program = named.saved(program, program_name, source, typed)
+    program = named.saved(program, program_name, source, context)
     lm = named.lm(model, out, connections=16 * workers)
     writer = lm if reflection_model is None else named.lm(reflection_model, out)
     result = run(
@@ -108,7 +108,7 @@ def optimize(
 
 
 def distill(
-    typed: typer.Context,
+    context: typer.Context,
     data: Data,
     *,
     out: Annotated[Path, typer.Option(help="The folder for rows.jsonl, images/ and what was asked.")],
@@ -162,7 +162,7 @@ def distill(
     )
     if program_name is not None:
         program = named.saved(
-            program, program_name, named.dataset(data), typed
+            program, program_name, named.dataset(data), context
         )  # a demo may show a picture of any item
     lm = named.lm(model, screen, connections=workers)
     told: dict[str, Any] = {"lm": lm, "out": out, "users": source.users, "show_answer": show_answer}

@@ -32,7 +32,7 @@ from srec.cli.options import (
     Workers,
 )
 from srec.cli.outcome import end, print_report, tell_rejected, unscored, write_object
-from srec.cli.parts import check_metric, of_cases, pair, projections
+from srec.cli.parts import check_metric, check_probed_metric, need, of_cases, pair, projections, refuse
 from srec.errors import InputError
 from srec.exits import notice
 
@@ -41,8 +41,14 @@ if TYPE_CHECKING:
     from srec.recommender import MLLMSRec
 
 
+BESIDE_STAGES = frozenset(
+    {"data", "stages", "model", "users", "store", "workers", "json_to", "recent", "window", "step", "reasoning", "view"}
+)
+"""What `srec evaluate --stages` goes by; all else is for rankers on cases."""
+
+
 def evaluate(
-    typed: typer.Context,
+    context: typer.Context,
     data: Data,
     *,
     ranker: Annotated[
@@ -107,6 +113,10 @@ def evaluate(
     from srec.evaluation.named import named as rankers
     from srec.evaluation.slices import named_slicings
 
+    if stages:
+        refuse(context, but=BESIDE_STAGES, why="--stages goes by the name of the shop, the model and the program alone")
+    need("--price", price, beside="--project ITEMSxUSERS", given=project)
+    need("--per-case", per_case or None, beside="--json OUT", given=json_to)
     console, names = show.console(json_to), [*(named.several(ranker) or []), *(f"{RUN}{file}" for file in run or [])]
     for name in names:
         check_name(name)
@@ -120,7 +130,7 @@ def evaluate(
         _evaluate_stages(data, program, model=model, users=users, store=store, workers=workers, json_to=json_to)
         return
     source = named.dataset(data, strict=strict)
-    program = named.saved(program, program_name, source, typed)
+    program = named.saved(program, program_name, source, context)
 
     def make(seed: int) -> CaseSet:
         asked: dict[str, Any] = {"task": task, "protocol": protocol, "candidates": candidates, "users": users}
@@ -190,7 +200,7 @@ def _seconds(listed: str | None) -> list[int] | None:
 
 
 def probe(
-    typed: typer.Context,
+    context: typer.Context,
     data: Data,
     *,
     model: Model = DEFAULT_MODEL,
@@ -222,6 +232,7 @@ def probe(
     from srec.evaluation.probes import chosen as probes_of
 
     out, wanted = show.console(json_to), probes_of(named.several(probes))
+    check_probed_metric(metric)
     program = named.program(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
     )
@@ -230,7 +241,7 @@ def probe(
         chosen: dict[str, Any] = {"task": task, "protocol": protocol, "candidates": candidates, "users": users}
         asked = cases(source, seed=seed, cutoffs=_seconds(cutoffs), **chosen)
     if program_name is not None:
-        program = named.saved(program, program_name, source, typed)
+        program = named.saved(program, program_name, source, context)
         asked = _unlearned(asked, program_name)
     report = run(
         asked,

@@ -129,11 +129,11 @@ def program(
     )
 
 
-def saved(program: MLLMSRec, name: str | None, source: Dataset, typed: typer.Context) -> MLLMSRec:
+def saved(program: MLLMSRec, name: str | None, source: Dataset, context: typer.Context) -> MLLMSRec:
     """The program that was saved under `name`, with its settings; `program` where no name is given.
 
-    One with stages of somebody's own cannot be built again: its prompts are set in `program`. `typed` knows which
-    options the command line names: settings beside a program that has its own are refused.
+    One with stages of somebody's own cannot be built again: its prompts are set in `program`. Settings
+    that were typed beside one that has its own are refused.
     """
     from srec import CoTScoring, load_program
     from srec.artifact import is_whole
@@ -143,7 +143,7 @@ def saved(program: MLLMSRec, name: str | None, source: Dataset, typed: typer.Con
     if not is_whole(name):
         custom: MLLMSRec = load_program(name, into=program, items=source.items)
         return custom
-    if settings := [option for option in SETTINGS if is_typed(option, typed)]:
+    if settings := [option for option in SETTINGS if is_typed(context, option)]:
         raise InputError(f"program {name!r} was saved with its own settings; leave out --{settings[0]}, or --program")
     loaded: MLLMSRec = load_program(name, items=source.items)
     loaded.workers = program.workers
@@ -152,9 +152,9 @@ def saved(program: MLLMSRec, name: str | None, source: Dataset, typed: typer.Con
     return loaded
 
 
-def is_typed(option: str, typed: typer.Context) -> bool:
-    """Whether the command line names an option."""
-    source = typed.get_parameter_source(option)
+def is_typed(context: typer.Context, option: str) -> bool:
+    """Whether the command line names an option, by the name of its parameter."""
+    source = context.get_parameter_source(option)
     return source is not None and source.name == "COMMANDLINE"
 
 

@@ -42,7 +42,10 @@ Users = Annotated[int | None, typer.Option(min=1, help="At most so many users, d
 
 # How a program is set
 
-Recent = Annotated[int, typer.Option(min=1, help="How many of the last events the program reads.")]
+Recent = Annotated[
+    int,
+    typer.Option(min=1, help="Read so many of the last events; up to --step less one more, to begin at a whole step."),
+]
 WindowSize = Annotated[int, typer.Option("--window", min=1, help="Events in a window of the preference.")]
 Step = Annotated[int, typer.Option(min=1, help="Events from one window to the next.")]
 Reasoning = Annotated[str, typer.Option(help="user (once a user), candidate (for each) or none (the paper's prompt).")]

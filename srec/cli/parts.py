@@ -1,4 +1,4 @@
-"""What is printed of a report below its table, where it is asked for."""
+"""What is printed of a report below its table, where it is asked for, and which options go together."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from srec.cli import named
 from srec.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
+
+    import typer
 
     from srec.evaluation.report import Report
 
@@ -31,6 +34,29 @@ def check_metric(metric: str | None) -> None:
     known = [f"{name}@{k}" for k in KS for name in ("ndcg", "recall", "mrr")] + ["auc"]
     if metric is not None and metric not in known:
         raise InputError(f"metric {metric!r} has no value per case; give one of {', '.join(known)}")
+
+
+def refuse(context: typer.Context, *, but: Container[str], why: str) -> None:
+    """Raise InputError, which names the options, for all that was typed but for parameters of the names in `but`."""
+    typed = [
+        one.opts[0] for one in context.command.params if one.name not in but and named.is_typed(context, one.name or "")
+    ]
+    if typed:
+        raise InputError(f"{why}; leave out {', '.join(typed)}")
+
+
+def need(option: str, told: object, *, beside: str, given: object) -> None:
+    """Raise InputError where an option was told, and not the one without which it says nothing."""
+    if told is not None and given is None:
+        raise InputError(f"{option} says nothing without {beside}; give that too, or leave {option} out")
+
+
+def check_probed_metric(metric: str) -> None:
+    """Raise InputError for a metric that no probe can be measured by, before cases are made and a model is loaded."""
+    from srec.evaluation.probing import METRIC
+
+    if METRIC.fullmatch(metric) is None:
+        raise InputError(f"metric {metric!r} has no value per case; give auc, ndcg@10, recall@10 or mrr@10")
 
 
 def projections(report: Report, items: int, users: int, *, price: tuple[float, float] | None) -> Iterator[Any]:

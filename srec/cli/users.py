@@ -19,6 +19,7 @@ from srec.cli.options import (
     Seed,
     Step,
     StoreFolder,
+    Strict,
     User,
     View,
     WindowSize,
@@ -42,12 +43,13 @@ def profile(
     store: StoreFolder = None,
     workers: Workers = 32,
     json_to: Json = None,
+    strict: Strict = False,
 ) -> None:
     """Show how one user's taste moved, window by window, and the lasting profile."""
     from srec import MLLMSRec, TemporalPreference, count_usage, keep
     from srec.data.unseen import check_user
 
-    source, out = named.dataset(data), show.console(json_to)
+    source, out = named.dataset(data, strict=strict), show.console(json_to)
     check_user(source, user)
     preference = TemporalPreference(window=window, step=step)
     lm = named.lm(model, out, connections=workers)
@@ -61,6 +63,7 @@ def profile(
     )
     with keep(named.store(store, source)), count_usage() as usage, quietly():
         made = program.recommend(source.history(user), ())
+    tell_rejected(source)
     show.person(out, made)
     out.print(show.usage_line(usage), markup=False)
     about = {"data": source.name, "model": lm.model, **show.person_object(made)}
@@ -68,13 +71,16 @@ def profile(
 
 
 def rank(
-    typed: typer.Context,
+    context: typer.Context,
     data: Data,
     *,
     user: User,
     candidates: Annotated[
         str,
-        typer.Option(help="full, uniform:20, popularity:99, file:PATH (an id a line), or id,id,…; none seen before."),
+        typer.Option(
+            help="full, uniform:20, popularity:99, retriever:NAME:200, file:PATH (an id a line), or id,id,…; "
+            "none seen before."
+        ),
     ] = "full",
     model: Model = DEFAULT_MODEL,
     explain: Annotated[bool, typer.Option("--explain", help="Say why.")] = False,
@@ -89,12 +95,13 @@ def rank(
     store: StoreFolder = None,
     workers: Workers = 32,
     json_to: Json = None,
+    strict: Strict = False,
 ) -> None:
     """Rank what a user has not seen, from all that the user did."""
     from srec import count_usage, keep
     from srec.data.unseen import unseen
 
-    source, out = named.dataset(data), show.console(json_to)
+    source, out = named.dataset(data, strict=strict), show.console(json_to)
     with named.keeping_texts(candidates, store, source):
         chosen = unseen(source, user, candidates=candidates, seed=seed)
     if not chosen:
@@ -102,7 +109,7 @@ def rank(
     program = named.program(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
     )
-    program = named.saved(program, program_name, source, typed)
+    program = named.saved(program, program_name, source, context)
     lm = named.lm(model, out, connections=workers)
     program.set_lm(lm)
     with keep(named.store(store, source)), count_usage() as usage, quietly():

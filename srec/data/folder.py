@@ -111,6 +111,10 @@ class Dataset:
         catalogue = Catalogue(ids, open_item=lambda position: OpenedItem(item=kept[position]), report=IntakeReport())
         return cls(name=name, items=catalogue, interactions=Interactions.of(interactions, item_ids=ids))
 
+    def __repr__(self) -> str:
+        counted = f"{len(self.users):,} users, {len(self.items):,} items, {len(self.interactions):,} interactions"
+        return f"<Dataset {self.name!r}: {counted}>"
+
     @property
     def report(self) -> IntakeReport:
         """What was read, kept and rejected so far."""

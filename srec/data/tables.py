@@ -24,6 +24,7 @@ from srec.errors import DatasetError
 BLOCK_BYTES = 16 * 2**20  # a row of a CSV file may not be longer
 PARQUET_ROWS = 2**18
 BOM = b"\xef\xbb\xbf"
+SEPARATORS = ";\t|:"  # what stands between cells in place of commas
 TEXT = pa.large_string()
 # One record as pyarrow splits them: a quote opens only at the start of a cell, and what follows its close is literal.
 # The group matches where a quote is still open at the end of the file.
@@ -75,8 +76,8 @@ class Table:
         missing = [name for name in names if name not in self.columns]
         if not missing:
             return
-        hint = "rename it, or say in dataset.toml under [columns] what it is called"
-        if self.is_csv and len(self.columns) == 1:
+        hint = "add it, or say in dataset.toml under [columns] what it is called"
+        if self.is_csv and len(self.columns) == 1 and any(mark in self.columns[0] for mark in SEPARATORS):
             hint = "separate the cells by commas"
         raise DatasetError(f"{self.path.name} has no column {missing[0]!r}, it has {_listed(self.columns)}; {hint}")
 

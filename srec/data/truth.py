@@ -32,8 +32,8 @@ class Truth:
     `contradictions` is the share of items whose text was made to name a wrong colour or pattern.
     """
 
-    toys: Mapping[str, Toy]
-    shoppers: Mapping[str, Shopper]
+    toys: Mapping[str, Toy] = field(repr=False)
+    shoppers: Mapping[str, Shopper] = field(repr=False)
     gifts: frozenset[tuple[str, str]] = field(default=frozenset(), repr=False)
     contradictions: float = CONTRADICTIONS
 

@@ -89,6 +89,11 @@ def test_a_dataset_without_interactions_can_be_made_in_memory():
     assert (data.users, len(data.interactions), data.interactions.tied().shape) == ((), 0, (0,))
 
 
+def test_a_dataset_shows_its_name_and_size():
+    data = Dataset.of("w", [Item(item_id="a", title="A"), Item(item_id="b", title="B")], [("u", "a", 1, None)])
+    assert repr(data) == "<Dataset 'w': 1 users, 2 items, 1 interactions>"
+
+
 def test_a_dataset_in_memory_refuses_unknown_and_repeated_items():
     with pytest.raises(DatasetError, match="'x' is not among"):
         Dataset.of("d", [Item(item_id="a")], [("u", "x", 1, None)])
@@ -177,6 +182,7 @@ def test_a_log_of_milliseconds_only_is_an_error_that_says_so(tmp_path):
         ("item_id,name\na,A\n", LOG, "no column 'title', it has 'item_id', 'name'"),
         (ITEMS, "user_id,item_id,time\nu,a,1\n", "no column 'timestamp', it has 'user_id', 'item_id', 'time'"),
         ("item_id;title\na;A\n", LOG, "separate the cells by commas"),
+        ("item_id\na\n", LOG, "no column 'title', it has 'item_id'; add it, or say in dataset.toml"),
         ("item_id,title,title\na,A,B\n", LOG, "more than one column 'title'"),
         ("item_id,title\na,A\nb,Caf\xe9\n".encode("latin-1"), LOG, "line 3 is not UTF-8"),
         ("item_id,titl\xe9\na,A\n".encode("latin-1"), LOG, "header is not UTF-8"),

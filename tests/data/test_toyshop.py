@@ -394,6 +394,11 @@ def test_sizes_that_make_no_shop_are_refused(wrong):
         toyshop(**wrong)
 
 
+def test_a_shop_of_any_size_shows_itself_in_a_line(shop):
+    assert repr(shop.data) in repr(shop)
+    assert len(repr(shop)) < 200
+
+
 def test_wordings_that_are_not_known_are_refused():
     with pytest.raises(InputError, match="wordings of a toy shop are seen, held-out, all; got 'unseen'"):
         toyshop(items=2, users=2, wordings="unseen")

@@ -35,6 +35,7 @@ FLOORS = {
     "show": 7,
     "exits": 7,
     "cli": 8,
+    "__main__": 9,
 }
 HEAVY = {"torch", "transformers", "llguidance", "peft", "safetensors"}
 HEAVY_FILES = {

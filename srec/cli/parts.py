@@ -41,6 +41,8 @@ def refuse(context: typer.Context, *, but: Container[str], why: str) -> None:
     typed = [
         one.opts[0] for one in context.command.params if one.name not in but and named.is_typed(context, one.name or "")
     ]
+    given = [one for one in context.command.params if one.name and named.is_typed(context, one.name)]
+    typed = [one.opts[0] for one in given if one.name not in but]
     if typed:
         raise InputError(f"{why}; leave out {', '.join(typed)}")
 

@@ -3,7 +3,8 @@
     .venv-rivals/bin/python evals/baselines/all.py DATA --out runs/rivals --json evals/results
 
 Each rival runs in a process of its own and leaves a run and a `.json` of what it found; one that has both is not run
-again, one that fails is told and left out. The tables go to `JSON/NAME-rivals-TASK-CANDIDATES.json`.
+again, one that fails is told and left out. The tables go to `JSON/NAME-rivals-TASK-CANDIDATES.json`, of
+another protocol than leave-last-out with its name before the candidates.
 """
 
 from __future__ import annotations
@@ -49,8 +50,10 @@ def main() -> None:
         if not (path := candidates_of(given.out, rule)).exists():
             cases.write(path)
     done = [name for name in given.rivals if ran(name, given)]
+    protocol = [given.protocol] if given.protocol != "leave-last-out" else []
     for rule, cases in asked.items():
-        path = given.json / f"{dataset.name}-rivals-{plain(given.task)}-{plain(rule)}.json"
+        asked_for = "-".join(plain(one) for one in (given.task, *protocol, rule))
+        path = given.json / f"{dataset.name}-rivals-{asked_for}.json"
         told = table(cases, done, out=given.out, rule=rule, seed=given.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")

@@ -38,9 +38,6 @@ def check_metric(metric: str | None) -> None:
 
 def refuse(context: typer.Context, *, but: Container[str], why: str) -> None:
     """Raise InputError, which names the options, for all that was typed but for parameters of the names in `but`."""
-    typed = [
-        one.opts[0] for one in context.command.params if one.name not in but and named.is_typed(context, one.name or "")
-    ]
     given = [one for one in context.command.params if one.name and named.is_typed(context, one.name)]
     typed = [one.opts[0] for one in given if one.name not in but]
     if typed:

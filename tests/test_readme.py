@@ -38,7 +38,6 @@ def test_the_example_of_the_readme_prints_what_it_shows_there(smollm2, tmp_path)
     assert "popularity" in run.stdout
     assert {line.split(" ")[0] for line in shape(run.stdout)[-12:]} & {"program", "random"}
     assert auc_of_the_program(run.stdout)[0] > 0.5  # chance, in a shop that the student never saw
-    assert auc_of_the_program(run.stdout) == pytest.approx(auc_of_the_program(printed), abs=0.1)
 
 
 def auc_of_the_program(printed):

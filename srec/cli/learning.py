@@ -161,9 +161,8 @@ def distill(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
     )
     if program_name is not None:
-        program = named.saved(
-            program, program_name, named.dataset(data), context
-        )  # a demo may show a picture of any item
+        whole = named.dataset(data)  # a demo may show a picture of any item
+        program = named.saved(program, program_name, whole, context)
     lm = named.lm(model, screen, connections=workers)
     told: dict[str, Any] = {"lm": lm, "out": out, "users": source.users, "show_answer": show_answer}
     told |= {"workers": workers, "seed": seed}

@@ -174,7 +174,7 @@ def identity(lm: Any) -> str:
 
     Results are kept under it, so two models never answer for each other.
     """
-    hidden = {"api_key", "timeout", "rollout_id"}
+    hidden = {"api_key", "timeout", "rollout_id", "headers", "extra_headers"}
     options = {key: value for key, value in sorted(lm.kwargs.items()) if key not in hidden and value is not None}
     return f"{lm.model} {json.dumps(options, sort_keys=True, default=str)}"
 

@@ -307,6 +307,12 @@ def test_a_picture_travels_to_a_server_byte_for_byte():
     assert [part["image_url"]["url"] for part in sent if part["type"] == "image_url"] == [url]
 
 
+def test_no_secret_of_a_hosted_model_stands_in_its_identity():
+    lm = connect("openai/gpt-4o-mini", api_key="secret", extra_headers={"Authorization": "secret"}, top_p=0.5)
+    assert "secret" not in identity(lm)
+    assert "top_p" in identity(lm)
+
+
 def test_two_models_never_have_one_identity():
     with serving() as server:
         one, other = connect(f"{server.url}#m"), connect(f"{server.url}#n")

@@ -11,11 +11,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,11 +60,24 @@ def bar(label: str, *, total: int | None = None, show: bool | None = None) -> It
         yield tick
 
 
-@contextmanager
-def waiting(label: str, *, show: bool | None = None) -> Iterator[Callable[[str], None]]:
-    """A sign of life on standard error, with the time that passed; what it yields shows the latest news beside it.
+class _Heard(ProgressColumn):
+    """What a callable says, asked anew at every refresh."""
 
-    With `show=None` it appears only on a terminal.
+    def __init__(self, ask: Callable[[], str]) -> None:
+        super().__init__()
+        self._ask = ask
+
+    def render(self, task: Task) -> Text:  # noqa: ARG002  the library's contract
+        return Text(self._ask())
+
+
+@contextmanager
+def waiting(
+    label: str, *, show: bool | None = None, news: Callable[[], str] | None = None
+) -> Iterator[Callable[[str], None]]:
+    """A sign of life on standard error, with the time that passed, and the latest news beside it.
+
+    What it yields tells these; or `news` is asked for them. With `show=None` it appears only on a terminal.
     """
     if not (sys.stderr.isatty() if show is None else show):
         yield lambda _: None
@@ -70,11 +86,11 @@ def waiting(label: str, *, show: bool | None = None) -> Iterator[Callable[[str],
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[news]}", markup=False),
+        TextColumn("{task.fields[news]}", markup=False) if news is None else _Heard(news),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=None, news="")
-        yield lambda news: progress.update(task, news=news)
+        yield lambda told: progress.update(task, news=told)
 
 
 def _silent(*, finished: int, cached: int = 0, failed: int = 0, rate: float = 0.0) -> None:

@@ -86,7 +86,7 @@ class MLLMSRec(dspy.Module):
         preference: Preference | None = None,
         profiling: Profiling | None = None,
         scoring: Scoring | None = None,
-        recent: int | None = 50,
+        recent: int | None = 20,
         workers: int = 16,
         lm: Any = None,
     ) -> None:

@@ -24,6 +24,7 @@ from dspy.utils.exceptions import AdapterParseError, LMServerError
 from srec import bulk
 from srec.digest import digest
 from srec.errors import AnswerError, InputError, LeakageError, StageError, StoreError
+from srec.progress import waiting
 from srec.store import Store
 from srec.types import Item, ItemDescription
 
@@ -338,6 +339,18 @@ def test_a_bar_that_is_asked_for_shows_rate_store_and_failures(capfd, monkeypatc
     assert "describe" in shown.err
     assert "3/3" in shown.err
     assert "/s · 0 from the store · 1 failed" in shown.err
+
+
+def test_a_sign_of_life_asks_for_its_news(capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    with waiting("rank 7 items", show=True, news=lambda: "3 [bold]calls"):
+        pass
+
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert "rank 7 items" in shown.err
+    assert "3 [bold]calls" in shown.err
 
 
 # kills and company

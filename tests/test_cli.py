@@ -333,7 +333,20 @@ def test_several_seeds_end_in_one_table(shop):
     result = ask("evaluate", shop, "--ranker", "random", "--candidates", "uniform:5", "--seeds", 2, "--seed", 4,
                  "--json", "out.json")  # fmt: skip
     assert "standard deviation over the seeds 4, 5" in result.stdout
-    assert json.loads(Path("out.json").read_text())["seeds"] == [4, 5]
+    told = json.loads(Path("out.json").read_text())
+    assert told["seeds"] == [4, 5]
+    assert "cases" not in told["reports"]["5"]["rankers"]["random"]
+    each = ask("evaluate", shop, "--ranker", "random", "--candidates", "uniform:5", "--seeds", 2, "--per-case",
+               "--json", "-")  # fmt: skip
+    assert json.loads(each.stdout)["reports"]["1"]["rankers"]["random"]["cases"]
+
+
+def test_the_candidates_of_several_draws_do_not_fit_one_file(shop):
+    result = ask("evaluate", shop, "--ranker", "random", "--candidates", "uniform:5", "--seeds", 2,
+                 "--write-candidates", "c.jsonl")  # fmt: skip
+    assert result.exit_code == 2
+    assert "those of one seed" in " ".join(result.output.split())
+    assert not Path("c.jsonl").exists()
 
 
 def test_cut_offs_are_seconds(folder):

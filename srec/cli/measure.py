@@ -117,6 +117,7 @@ def evaluate(
         refuse(context, but=BESIDE_STAGES, why="--stages goes by the name of the shop, the model and the program alone")
     need("--price", price, beside="--project ITEMSxUSERS", given=project)
     need("--per-case", per_case or None, beside="--json OUT", given=json_to)
+    _check_one_draw(write_candidates, seeds=seeds)
     console, names = show.console(json_to), [*(named.several(ranker) or []), *(f"{RUN}{file}" for file in run or [])]
     for name in names:
         check_name(name)
@@ -162,9 +163,16 @@ def evaluate(
     if seeds > 1:
         print_report(found.table, console)
     only = next(iter(found.reports.values()))
-    write_object(found.to_dict(per_case=False) if seeds > 1 else only.to_dict(per_case=per_case), json_to)
+    write_object((found if seeds > 1 else only).to_dict(per_case=per_case), json_to)
     left_out = sum(map(unscored, found.reports.values()))
     end(left_out, "the program left candidates without a score; the table's notes say why")
+
+
+def _check_one_draw(write_candidates: Path | None, *, seeds: int) -> None:
+    if write_candidates is not None and seeds > 1:
+        raise InputError(
+            f"--write-candidates writes those of one seed, and --seeds {seeds} draws others for each; leave one out"
+        )
 
 
 def report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,8 +28,10 @@ from srec.cli.options import (
 )
 from srec.cli.outcome import end, quietly, tell_rejected, write_object
 from srec.errors import InputError
+from srec.progress import waiting
 
 if TYPE_CHECKING:
+    from srec.lm.usage import Usage
     from srec.recommender import Recommendation
 
 
@@ -61,7 +64,7 @@ def profile(
         workers=workers,
         lm=lm,
     )
-    with keep(named.store(store, source)), count_usage() as usage, quietly():
+    with keep(named.store(store, source)), count_usage() as usage, quietly(), _waiting("profile", usage):
         made = program.recommend(source.history(user), ())
     tell_rejected(source)
     show.person(out, made)
@@ -112,7 +115,8 @@ def rank(
     program = named.saved(program, program_name, source, context)
     lm = named.lm(model, out, connections=workers)
     program.set_lm(lm)
-    with keep(named.store(store, source)), count_usage() as usage, quietly():
+    label = f"rank {len(chosen):,} items"
+    with keep(named.store(store, source)), count_usage() as usage, quietly(), _waiting(label, usage):
         made = program.recommend(source.history(user), chosen)
     tell_rejected(source)
     show.ranking(out, made, top=top)
@@ -123,6 +127,11 @@ def rank(
     failed = [score.error for score in made.scores if score.value is None]
     reason = failed[0] if failed else ""
     end(len(failed), f"{len(failed):,} of {len(chosen):,} candidates were not scored; the first: {reason}")
+
+
+def _waiting(label: str, usage: Usage) -> AbstractContextManager[Any]:
+    """On a terminal, what is done and what the LM was asked for it so far."""
+    return waiting(label, news=lambda: show.usage_line(usage))
 
 
 def _explained(made: Recommendation, out: Any, *, top: int, explained: bool, once: bool) -> list[dict[str, Any]]:

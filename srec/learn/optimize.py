@@ -32,7 +32,7 @@ from srec.artifact import (
 )
 from srec.card import card_text, write_text
 from srec.digest import digest
-from srec.errors import InputError, LeakageError
+from srec.errors import InputError, LeakageError, StageError
 from srec.evaluation.metrics import Interval, auc, bootstrap, ndcg_at
 from srec.learn.budget import Allowance, BudgetSpent, Meter
 from srec.learn.objective import Metric, metric_named
@@ -337,6 +337,8 @@ def _improve(
             found, ended = _prompts_in(made), "the optimizer finished"
         except BudgetSpent:
             found, ended = trial.best(choose), "the budget was spent"
+        except StageError:
+            raise
         except FAILURES as error:
             found, ended = (
                 trial.best(choose),

@@ -18,7 +18,7 @@ from dspy.utils.callback import BaseCallback
 
 from srec.artifact import predictors_of
 from srec.digest import digest
-from srec.errors import InputError
+from srec.errors import InputError, StageError
 from srec.learn.lesson import SCORING, taught
 from srec.learn.objective import Metric, metric_named
 from srec.lm.adapters import ScoreAdapter
@@ -117,6 +117,8 @@ class Pupil(dspy.Module):
         with dspy.context(callbacks=[*dspy.settings.get("callbacks", []), heard], trace=None), unkept():
             try:
                 made = self.program(case)
+            except StageError:
+                raise  # a bug, which fails every case alike
             except FAILURES as failure:
                 record(failures=1)
                 error = clean(f"{type(failure).__name__}: {failure}", max_chars=REASON_CHARS)

@@ -18,7 +18,7 @@ import dspy
 
 from srec.artifact import Prompt, predictors_of, prompts_of
 from srec.digest import digest
-from srec.errors import InputError
+from srec.errors import InputError, StageError
 from srec.learn.budget import BudgetSpent
 from srec.learn.feedback import candidate_of, feedback
 from srec.learn.objective import Metric
@@ -141,6 +141,8 @@ class Ranked(dspy.Module):
         with dspy.context(trace=[]), unkept():
             try:
                 made = self.program(case)
+            except StageError:
+                raise  # a bug, which fails every case alike
             except FAILURES as failure:
                 record(failures=1)
                 error = clean(f"{type(failure).__name__}: {failure}", max_chars=REASON_CHARS)

@@ -8,16 +8,21 @@ one), and can only be set between fork and exec, which is not safe where other t
 the parent is gone stays open in every process that the parent forks. So this asks who its parent is: that is another
 one as soon as the first is gone. It leads the process group that the program and its children are in, and ends it
 whole, itself included. It imports nothing of srec, so it starts at once under any folder and environment.
+
+vLLM's processes talk by sockets in a folder and leave them there. So it gets a folder of its own, which goes with it.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
+SOCKETS = "VLLM_RPC_BASE_PATH"
 POLL_S = 0.2
 PATIENCE_S = 10.0
 """How long the program may take to end by itself."""
@@ -29,7 +34,9 @@ def watch(parent: int, command: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda number, _: asked_to_stop.append(number))
     if os.getpgrp() != os.getpid():  # else the group of whoever started this would be killed
         os.setsid()
-    program = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 (this is what it is for)
+    sockets = tempfile.mkdtemp(prefix="srec-vllm-")
+    environment = {SOCKETS: sockets, **os.environ}
+    program = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)  # noqa: S603 (this is what it is for)
     while program.poll() is None and not asked_to_stop and os.getppid() == parent:
         time.sleep(POLL_S)
     if program.returncode is not None:
@@ -39,6 +46,7 @@ def watch(parent: int, command: list[str]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while program.poll() is None and time.monotonic() < deadline:
         time.sleep(POLL_S)
+    shutil.rmtree(sockets, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
 
 

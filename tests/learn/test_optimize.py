@@ -9,7 +9,7 @@ from colours import ANSWERS, HEED, asked, cases, judged, program, pupil, writer
 
 import srec
 from srec.artifact import predictors_of, prompts_of
-from srec.errors import InputError, LeakageError
+from srec.errors import InputError, LeakageError, StageError
 from srec.learn.optimize import optimize, user_hash
 from srec.learn.optimizers import bootstrap, gepa, instructions
 from srec.stages.fusion import ItemFusion, Question
@@ -210,6 +210,11 @@ def test_a_program_that_fails_on_a_case_counts_nothing_there_and_is_counted():
     red = sum(case.target_ids[0].startswith("red") for case in DEV)
     assert result.failed == red == 1
     assert result.before["auc"].value < 0.7
+
+
+def test_a_stage_with_a_bug_ends_the_optimization():
+    with pytest.raises(StageError, match="the profiling stage returned str"):
+        improved(program=program(profiling=lambda _: "a parent"), optimizer=instructions(breadth=2, depth=1))
 
 
 def test_a_writer_that_fails_ends_the_optimization_and_not_the_program():

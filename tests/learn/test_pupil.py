@@ -6,7 +6,7 @@ import dspy
 import pytest
 
 import srec
-from srec.errors import InputError
+from srec.errors import InputError, StageError
 from srec.learn.distill import distill
 from srec.learn.provider import rows_of
 from srec.learn.pupil import Asked
@@ -77,6 +77,13 @@ def test_a_case_that_fails_has_a_score_of_zero_and_says_why(training, program, c
     assert made.recommendation is None
     assert "the teacher is out" in made.error
     assert {inputs.about.stage for _, inputs, _ in trace} == {"fusion.answer_question"}
+
+
+def test_a_stage_with_a_bug_is_no_failure_of_a_case(training, program, shop):
+    stages = program()
+    stages.profiling = lambda _: "a parent"
+    with pytest.raises(StageError, match="the profiling stage returned str"):
+        srec.for_dspy(stages, lm=oracle(shop))(case=training[0])
 
 
 def test_a_metric_without_a_number_counts_as_zero_and_one_outside_its_range_is_refused(training, program, shop):

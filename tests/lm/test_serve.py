@@ -91,6 +91,17 @@ def test_several_loras_are_reached_by_the_names_given_or_served(tmp_path, base, 
     assert gone(started_with(server.log)["pids"], within_s=0)
 
 
+def test_the_folder_of_its_sockets_goes_with_a_server_unless_the_user_named_it(tmp_path, base, stub, monkeypatch):
+    with srec.start_server(base=base, python=stub) as server:
+        sockets = vllm_stub.Path(started_with(server.log)["environment"]["VLLM_RPC_BASE_PATH"])
+        (sockets / "left-by-vllm").touch()
+    assert not sockets.exists()
+    monkeypatch.setenv("VLLM_RPC_BASE_PATH", str(tmp_path))
+    with srec.start_server(base=base, python=stub) as server:
+        assert started_with(server.log)["environment"]["VLLM_RPC_BASE_PATH"] == str(tmp_path)
+    assert tmp_path.is_dir()
+
+
 def test_a_key_reaches_the_server_by_its_environment_only(base, stub, monkeypatch):
     monkeypatch.setenv("VLLM_API_KEY", "not-meant-for-this-server")
     with srec.start_server(base=base, python=stub, api_key="secret") as server:
@@ -178,9 +189,10 @@ def test_no_process_outlives_a_parent_that_was_killed(base, stub):
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        pids = started_with(vllm_stub.Path(parent.stdout.readline().strip()))["pids"]
+        told = started_with(vllm_stub.Path(parent.stdout.readline().strip()))
         os.kill(parent.pid, signal.SIGKILL)
-        assert gone(pids)
+        assert gone(told["pids"])
+        assert not vllm_stub.Path(told["environment"]["VLLM_RPC_BASE_PATH"]).exists()
     finally:
         os.killpg(parent.pid, signal.SIGKILL)
         parent.wait()

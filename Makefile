@@ -22,7 +22,7 @@ test: $(VENV)/dev $(SERVER)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	SREC_VLLM_PYTHON=$(CURDIR)/$(SERVER)/bin/python $(BIN)/python -m pytest
+	SREC_VLLM_PYTHON=$(CURDIR)/$(SERVER)/bin/python $(BIN)/python -m pytest --durations=30
 
 $(VENV)/local: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -22,13 +22,13 @@ def main() -> None:
     # The teacher: offline, one that knows this shop's truth. Online: srec.connect("openai/…"), or a large local model.
     teacher = oracle(shop)
     school = part(shop.data, users=shop.training_users, items=shop.training_items)
-    cases = srec.cases(school, candidates="uniform:4", users=3, seed=0)
+    cases = srec.cases(school, candidates="uniform:4", users=2, seed=0)
     with TemporaryDirectory() as aside:
         rows = srec.distill(program, cases, lm=teacher, out=Path(aside) / "rows", keep=0.5, users=shop.training_users)
         print(rows)
         config = srec.TrainConfig(
-            epochs=1, learning_rate=1e-3, ranking=1.0, stages={"fusion.answer_question": 0.0}, batch_positions=1024
-        )  # memory follows the positions of a batch: a quarter of the usual
+            epochs=1, learning_rate=1e-3, ranking=1.0, stages={"fusion.answer_question": 0.0}, batch_positions=2048
+        )  # memory follows the positions of a batch: half of the usual
         lora = srec.train(rows.path, base="local:srec-tiny", out=Path(aside) / "lora", config=config)
         print(f"{lora.base} learned from {rows.rows} rows; loss of the last steps {lora.metrics['loss']:.2f}")
 

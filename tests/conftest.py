@@ -15,9 +15,11 @@ from srec.lm.sentence import ENCODERS, MINILM, Recipe, obtain_encoder
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _memory_is_given_back():
+def _memory_is_given_back(request):
     """What trainings and models held goes back to the system, where vLLM and processes of examples need it."""
     yield
+    if request.path.parent.name not in {"learn", "lm"}:
+        return  # nothing large was held, and a look at all objects takes seconds
     gc.collect()
     with suppress(OSError, AttributeError):  # only glibc has it
         ctypes.CDLL(None).malloc_trim(0)

@@ -60,7 +60,7 @@ def drawn_lora(base, folder, *, seed):
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # the memory is wanted by the tests after these
 def vllm(given, loras, vllm_python):
     """A vLLM server with the model of `given` and the LoRAs "a" and "b".
 

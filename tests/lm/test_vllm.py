@@ -49,7 +49,7 @@ class Describe(dspy.Signature):
     animated: bool = dspy.OutputField()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def served(vllm):
     return vllm.lm(vllm.base, num_retries=0, max_tokens=64)
 

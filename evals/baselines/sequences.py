@@ -31,7 +31,7 @@ from srec.data.interactions import Interactions
 from srec.types import Item
 
 LIBRARY = f"RecTools {version('RecTools')}"
-BLOCK, LAST = 4, 120  # epochs between two looks at a model, and the most
+BLOCK = 4  # epochs between two looks at a model
 SIZES = {"n_factors": 64, "n_blocks": 2, "session_max_len": 50, "batch_size": 32}
 ROWS = 64  # questions answered at a time
 
@@ -60,6 +60,7 @@ class Sequences:
     grid: Sequence[Config]
     version: str = LIBRARY
     patience: int = 3
+    most: int = 120  # epochs
 
     def trials(
         self,
@@ -78,7 +79,7 @@ class Sequences:
         )
         length = model.session_max_len
         windows = Dataset.construct(windowed(train, length=length))
-        for epochs in range(BLOCK, LAST + 1, BLOCK):
+        for epochs in range(BLOCK, self.most + 1, BLOCK):
             model.fit_partial(windows, min_epochs=BLOCK, max_epochs=BLOCK)
             yield (
                 {**settings, "epochs": epochs},
@@ -141,11 +142,13 @@ def quiet() -> None:
 
 DROPOUTS, RATES = (0.2, 0.5), (1e-3,)
 GRID = tuple({"dropout_rate": dropout, "lr": rate} for dropout, rate in product(DROPOUTS, RATES))
+SLOW = {"patience": 10, "most": 240}  # of sampled negatives: they get worse for some epochs before they get better
+GBCE = {"loss": "gBCE", "n_negatives": 64, "gbce_t": 0.75}
 GRU = {"transformer_layers_type": Recurrent, "use_pos_emb": False, "use_causal_attn": False, "loss": "softmax"}
 MODELS = {
     "sasrec-ce": Sequences(name="sasrec-ce", fixed={"loss": "softmax"}, grid=GRID),
-    "sasrec-bce": Sequences(name="sasrec-bce", fixed={"loss": "BCE", "n_negatives": 1}, grid=GRID),
-    "sasrec-gbce": Sequences(name="sasrec-gbce", fixed={"loss": "gBCE", "n_negatives": 64, "gbce_t": 0.75}, grid=GRID),
+    "sasrec-bce": Sequences(name="sasrec-bce", fixed={"loss": "BCE", "n_negatives": 1}, grid=GRID, **SLOW),
+    "sasrec-gbce": Sequences(name="sasrec-gbce", fixed=GBCE, grid=GRID, **SLOW),
     "gru4rec": Sequences(name="gru4rec", fixed={**GRU, "n_blocks": 1}, grid=GRID),
 }
 

@@ -167,15 +167,17 @@ class ItemFusion(dspy.Module):
         lines = attribute_lines(item, only=self.attributes)
         texts = [item.title, *chosen_attributes(item, only=self.attributes).values()]
 
-        def ask(question: Question) -> str:
-            values = mentioned(texts, question.forms, beside=question.beside)
-            if len(values) <= 1:
-                return "".join(values)
+        def ask(unsure: tuple[Question, tuple[str, ...]]) -> str:
+            question, values = unsure
             return _choose(self.answer_from_text, question, values, title=item.title, attributes=lines)
 
         questions = [question for question in self.questions if question.of != "picture"]
-        answers = zip(questions, parallel(ask, questions, workers=self.workers), strict=True)
-        return {question.aspect: answer for question, answer in answers if answer}
+        found = [(question, mentioned(texts, question.forms, beside=question.beside)) for question in questions]
+        chosen = iter(parallel(ask, [one for one in found if len(one[1]) > 1], workers=self.workers))
+        answers = [
+            (question.aspect, next(chosen) if len(values) > 1 else "".join(values)) for question, values in found
+        ]
+        return {aspect: answer for aspect, answer in answers if answer}
 
     def _contradictions(self, item: Item, seen: Mapping[str, str], said: Mapping[str, str]) -> dict[str, str]:
         """The contradictions of closed questions, in words, by aspect."""

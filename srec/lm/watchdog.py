@@ -23,6 +23,7 @@ import tempfile
 import time
 
 SOCKETS = "VLLM_RPC_BASE_PATH"
+LONGEST = 48  # bytes of a folder; "/srec-vllm-12345678/" and a UUID come behind it, and a socket's name may have 104
 POLL_S = 0.2
 PATIENCE_S = 10.0
 """How long the program may take to end by itself."""
@@ -34,7 +35,7 @@ def watch(parent: int, command: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda number, _: asked_to_stop.append(number))
     if os.getpgrp() != os.getpid():  # else the group of whoever started this would be killed
         os.setsid()
-    sockets = tempfile.mkdtemp(prefix="srec-vllm-")
+    sockets = folder_of_sockets()
     environment = {SOCKETS: sockets, **os.environ}
     program = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=environment)  # noqa: S603 (this is what it is for)
     while program.poll() is None and not asked_to_stop and os.getppid() == parent:
@@ -48,6 +49,13 @@ def watch(parent: int, command: list[str]) -> None:
         time.sleep(POLL_S)
     shutil.rmtree(sockets, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
+
+
+def folder_of_sockets() -> str:
+    """A new folder where temporary files go, or in /tmp where that is too deep for a socket."""
+    usual = tempfile.gettempdir()
+    fits = len(os.fsencode(usual)) <= LONGEST
+    return tempfile.mkdtemp(prefix="srec-vllm-", dir=usual if fits else "/tmp")  # noqa: S108 (it is made for this user alone)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import uuid
 
 import pytest
 import vllm_stub
@@ -100,6 +101,17 @@ def test_the_folder_of_its_sockets_goes_with_a_server_unless_the_user_named_it(t
     with srec.start_server(base=base, python=stub) as server:
         assert started_with(server.log)["environment"]["VLLM_RPC_BASE_PATH"] == str(tmp_path)
     assert tmp_path.is_dir()
+
+
+def test_a_deep_folder_for_temporary_files_does_not_make_sockets_names_too_long(tmp_path, base, stub, monkeypatch):
+    deep = tmp_path / ("deep" * 25)
+    deep.mkdir()
+    monkeypatch.setenv("TMPDIR", str(deep))
+    with srec.start_server(base=base, python=stub, log=tmp_path / "log") as server:
+        sockets = started_with(server.log)["environment"]["VLLM_RPC_BASE_PATH"]
+        with socket.socket(socket.AF_UNIX) as one:
+            one.bind(f"{sockets}/{uuid.uuid4()}")
+    assert not vllm_stub.Path(sockets).exists()
 
 
 def test_a_key_reaches_the_server_by_its_environment_only(base, stub, monkeypatch):

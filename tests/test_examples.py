@@ -14,7 +14,7 @@ LINES = {
     "finetune_with_dspy.py": "finetuned local/",
     "rank_one_user.py": "Ranked 5 toys with ",
 }
-TIMEOUT_S = 500
+TIMEOUT_S = 300
 
 
 @pytest.mark.model

@@ -289,7 +289,7 @@ def test_a_saved_program_loads_and_asks_the_same(tmp_path, toy_story, history):
     again.load(tmp_path / "program.json")
     lms = scripted(ANSWERS), scripted(ANSWERS)
     for one, lm in zip((program, again), lms, strict=True):
-        one.workers = one.scoring.workers = 1
+        one.workers = one.fusion.workers = one.scoring.workers = 1
         with dspy.context(lm=lm):
             one.recommend(history, [toy_story])
     assert lms[0].engine.prompts == lms[1].engine.prompts
@@ -347,7 +347,7 @@ def test_bootstrapped_demos_of_every_predictor_appear_in_its_prompt(history, toy
             max_bootstrapped_demos=1,
             max_labeled_demos=0,
         ).compile(Ranks(), trainset=[example])
-        compiled.program.workers = compiled.program.scoring.workers = 1
+        compiled.program.workers = compiled.program.fusion.workers = compiled.program.scoring.workers = 1
         lm.engine.prompts.clear()
         lm.engine.requests.clear()
         compiled(history=history, candidates=[toy_story])

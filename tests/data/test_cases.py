@@ -481,10 +481,10 @@ def movielens():
 
 
 def test_all_real_users_have_a_case_and_all_are_built_in_three_seconds(movielens):
-    begin = time.perf_counter()
+    begin = time.process_time()  # not the wall: the machine may be busy with something else
     case_set = cases(movielens, candidates="uniform:20")
     sizes = Counter(len(case.candidates) for case in case_set)
-    assert time.perf_counter() - begin < 3
+    assert time.process_time() - begin < 3
     assert sizes == {21: 456}
     assert case_set.tied == 65
 

@@ -336,7 +336,7 @@ def test_a_run_that_is_killed_again_and_again_asks_little_twice_and_writes_the_s
     whole = counting()
     distill(program(), training, lm=whole, out=tmp_path / "whole", keep=None)
     asked = 0
-    for after in (40, 60, 150):
+    for after in (40, 60, 100):
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, str(tmp_path / "out")],
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(srec.__file__).parents[1])])},

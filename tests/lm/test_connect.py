@@ -153,7 +153,7 @@ def serving(*, mode="fine", listing="fine", text="Yes"):
 
 
 def judge(server, *, num_retries=0, adapter=None):
-    lm = connect(f"{server.url}#m", num_retries=num_retries, timeout_s=0.5)
+    lm = connect(f"{server.url}#m", num_retries=num_retries, timeout_s=0.5 if server.mode == "slow" else 10.0)
     with dspy.context(lm=lm, adapter=adapter or ScoreAdapter(), disable_history=True, trace=None):
         return dspy.Predict(Judge)(candidate="c")
 
@@ -249,7 +249,7 @@ def test_a_server_that_stops_after_connecting_is_an_lm_error():
 )
 def test_connecting_to_what_is_no_model_server_says_so(listing, sentence):
     with serving(listing=listing) as server, pytest.raises(ModelError, match=sentence):
-        connect(f"{server.url}#m", timeout_s=0.3)
+        connect(f"{server.url}#m", timeout_s=0.3 if listing == "slow" else 10.0)
 
 
 def test_connecting_to_a_model_that_is_not_served_lists_those_that_are():
@@ -285,7 +285,7 @@ def test_a_vllm_server_that_cannot_tell_its_tokens_says_so():
 def test_a_model_name_reaches_the_server_as_it_is(name):
     with serving() as server:
         server.names = ["m", name]
-        lm = connect(f"{server.url}#{name}", num_retries=0, timeout_s=0.5, seed=3, top_p=0.9)
+        lm = connect(f"{server.url}#{name}", num_retries=0, timeout_s=10.0, seed=3, top_p=0.9)
         assert lm("Hello?") == ["Yes"]
     (body,) = server.posts
     assert (body["model"], body["max_tokens"], body["seed"], body["top_p"]) == (name, 512, 3, 0.9)

@@ -95,7 +95,7 @@ def test_an_unknown_option_is_refused_with_those_known(option):
 def test_an_lm_that_cannot_see_judges_by_the_description_and_is_counted(profile, summary, toy_story, heat):
     lm = judging(0.5, sees_images=False)
     with count_usage() as usage, pytest.warns(BlindModelWarning, match="cannot see"):
-        scores = CoTScoring(view="image", lm=lm)(profile, summary, [toy_story, heat])
+        scores = CoTScoring(view="image", lm=lm, workers=1)(profile, summary, [toy_story, heat])
     assert [score.value for score in scores] == [0.5, 0.5]
     assert usage.unseen_images == 1
     assert "Toy Story" in lm.engine.prompts[1]

@@ -18,7 +18,7 @@ import srec
 from srec.errors import InputError, ModelError
 from srec.lm.checkpoint import obtain
 from srec.lm.connect import served_models
-from srec.lm.launch import find_python, free_port
+from srec.lm.launch import find_python, free_port, lacks_bfloat16
 from srec.lm.lora import obtain_lora
 from srec.lm.server import StaysLoadedWarning, served_name
 
@@ -90,6 +90,20 @@ def test_several_loras_are_reached_by_the_names_given_or_served(tmp_path, base, 
     assert option(server.log, "--max-num-seqs") == "16"
     assert option(server.log, "--host") == "127.0.0.1"
     assert gone(started_with(server.log)["pids"], within_s=0)
+
+
+@pytest.mark.parametrize(("flags", "lacking"), [("fpu avx2", True), ("fpu avx512f avx512_bf16 amx_tile", False)])
+def test_a_processor_tells_whether_it_has_bfloat16(flags, lacking, tmp_path):
+    told = tmp_path / "cpuinfo"
+    told.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t: none\n")
+    assert lacks_bfloat16(told) is lacking
+    assert not lacks_bfloat16(tmp_path / "another system")
+
+
+def test_a_processor_without_bfloat16_computes_in_float32(base, stub):
+    with srec.start_server(base=base, python=stub) as server:
+        arguments = started_with(server.log)["arguments"]
+    assert ("--dtype" in arguments) is lacks_bfloat16()
 
 
 def test_the_folder_of_its_sockets_goes_with_a_server_unless_the_user_named_it(tmp_path, base, stub, monkeypatch):

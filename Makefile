@@ -27,7 +27,7 @@ test:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	@echo "The tests run in two processes, some 25 minutes on two cores; each tells its results at its end."
+	@echo "The tests run in two processes, half an hour on two cores; each tells its results at its end."
 	$(BOTH) --keep-going test-models test-rest
 
 # Real weights, vLLM and the examples: what takes memory stays in one process.

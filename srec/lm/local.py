@@ -84,7 +84,7 @@ class LocalEngine:
     Shapes and limits: at most `max_rows` prompts and `max_positions` padded positions in one forward pass; requests
     that arrive within `gather_s` seconds of each other are computed together.
 
-    A `lora` is added to float32 weights, which takes a sixth less time and loses nothing. Beside others it stays, and is
+    A `lora` is added to float32 weights, which takes a sixth less time and loses nothing. Beside others it stays and is
     computed in their number format, as vLLM computes it: of what is added to bfloat16 weights, a part is rounded away.
     """
 

@@ -31,10 +31,10 @@ test:
 	$(BOTH) --keep-going test-models test-rest
 
 # Real weights, vLLM and the examples: what takes memory stays in one process.
-test-models:
+test-models: $(VENV)/dev $(SERVER)/ready
 	$(PYTEST) -m model
 
-test-rest:
+test-rest: $(VENV)/dev $(SERVER)/ready
 	$(PYTEST) -m "not model"
 
 $(VENV)/local: pyproject.toml

@@ -483,7 +483,7 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_within_seconds(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
 
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 5
     assert process.returncode in (1, -signal.SIGINT)
     assert errors.count("Traceback") == 1
     assert errors.rstrip().endswith("KeyboardInterrupt")

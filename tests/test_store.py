@@ -230,7 +230,7 @@ def test_the_claim_of_a_killed_process_is_free_at_once(store):
         started = time.monotonic()
         with store.claim("key") as held:
             assert held
-    assert time.monotonic() - started < 10  # the holder would have slept for a minute
+    assert time.monotonic() - started < 1
 
 
 def test_a_fork_inside_a_claim_leaves_the_claim_to_the_parent(store):

@@ -242,8 +242,8 @@ def arguments_of(launch: Launch, *, on_processor: bool) -> list[str]:
 def lacks_bfloat16(told: Path = PROCESSORS) -> bool:
     """Whether the processor has no bfloat16 arithmetic; False where the system does not tell.
 
-    There float32 is no slower, and scores are not rounded to the coarse steps of bfloat16: those of a model in this
-    process, which takes float32 there too, come out alike.
+    There float32 takes twice the memory, and scores are not rounded to the coarse steps of bfloat16: those of a model
+    in this process, which takes float32 there too, come out alike.
     """
     try:
         flags = re.search(r"^flags\s*:(.*)$", told.read_text(), re.MULTILINE)

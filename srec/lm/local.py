@@ -84,8 +84,8 @@ class LocalEngine:
     Shapes and limits: at most `max_rows` prompts and `max_positions` padded positions in one forward pass; requests
     that arrive within `gather_s` seconds of each other are computed together.
 
-    A `lora` is added to float32 weights, which takes a sixth less time and loses nothing. Beside others it stays and is
-    computed in their number format, as vLLM computes it: of what is added to bfloat16 weights, a part is rounded away.
+    A `lora` is added to float32 weights, which saves time and loses no more than float32 rounds away. Beside others it
+    stays, computed in their number format as by vLLM: of what is added to bfloat16 weights, a part is rounded away.
     """
 
     supports_response_schema = True

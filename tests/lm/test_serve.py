@@ -102,8 +102,8 @@ def test_a_processor_tells_whether_it_has_bfloat16(flags, lacking, tmp_path):
 
 def test_a_processor_without_bfloat16_computes_in_float32(base, stub):
     with srec.start_server(base=base, python=stub) as server:
-        arguments = started_with(server.log)["arguments"]
-    assert ("--dtype" in arguments) is lacks_bfloat16()
+        arguments = " ".join(started_with(server.log)["arguments"])
+    assert ("--dtype float32" in arguments) is lacks_bfloat16()
 
 
 def test_the_folder_of_its_sockets_goes_with_a_server_unless_the_user_named_it(tmp_path, base, stub, monkeypatch):

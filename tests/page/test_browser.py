@@ -27,7 +27,7 @@ FLAGS = (
     "--disable-dev-shm-usage",
 )
 LOADS_IN_S = 2.0
-MOST_LOADS = 10
+LOADS = 3
 MOST_MB = 5.0
 SIZES = {"wide": 1400, "narrow": 360}
 
@@ -211,10 +211,10 @@ def test_a_page_of_200_users_loads_at_once(browser, large):
 
 
 def test_a_page_of_200_users_is_there_within_two_seconds(browser, large):
-    """Wall time until the load event has ended; the best of a few, since what else runs here can only add to it."""
+    """Wall time until the load event has ended; the best of three, since what else runs here can only add to it."""
     ended = "return performance.getEntriesByType('navigation')[0].loadEventEnd / 1000"
     took = []
-    while not took or (min(took) >= LOADS_IN_S and len(took) < MOST_LOADS):
+    for _ in range(LOADS):
         show(browser, large.path)
         # `get` comes back while the event is still handled, when its end reads 0
         took.append(WebDriverWait(browser, 10).until(lambda at: at.execute_script(ended)))

@@ -45,8 +45,14 @@ def section(report: dict, *, name: str) -> str:
         rows.append([ranker, *(cell(result["metrics"][column]) for column in COLUMNS), str(result["unscored"])])
     rows.append(["*chance*", *(f"{report['chance'][column]:.3f}" for column in COLUMNS), ""])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    further = f"{rivals(report)}{sliced(report)}{paired(report)}"
-    return f"\n## {report['data']}: {name}\n\n{facts}\n\n{table}\n\n{cost(report)}\n{further}"
+    parts = (table, cost(report), rivals(report), command(report), sliced(report), paired(report))
+    told = "\n\n".join(part for part in parts if part)
+    return f"\n## {report['data']}: {name}\n\n{facts}\n\n{told}\n"
+
+
+def command(report: dict) -> str:
+    """What to type for it, where it is known."""
+    return f"`{report['command']}`" if report.get("command") else ""
 
 
 def rivals(report: dict) -> str:
@@ -60,8 +66,7 @@ def rivals(report: dict) -> str:
             library = found["name"].partition("(")[2].rstrip(")")
             reached, tried = number(fold["validation_ndcg@10"]), str(len(fold["tried"]))
             rows.append([name, library, settings, reached, tried, f"{found['seconds']:,.0f}"])
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"\n{table}\n\n`{report['command']}`\n"
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def sliced(report: dict) -> str:
@@ -73,7 +78,7 @@ def sliced(report: dict) -> str:
     rows = [[f"{found['metric']} on a slice", "n", *report["rankers"]], ["---"] * (len(report["rankers"]) + 2)]
     cells = [[cell(part["rankers"][name]) for name in report["rankers"]] for part in parts]
     rows += [[part["name"], str(part["n"]), *row] for part, row in zip(parts, cells, strict=True)]
-    return "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def paired(report: dict) -> str:
@@ -84,7 +89,7 @@ def paired(report: dict) -> str:
     for pair in report["paired"]:
         counts = [str(pair[count]) for count in ("better", "same", "worse")]
         rows.append([f"{pair['a']} - {pair['b']}", pair["metric"], cell(pair), f"{pair['p_holm']:.4f}", *counts])
-    return "\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 SECTIONS = ("vqa", "vqa_open", "vqa_held_out", "fusion", "preference", "profile", "scores")
@@ -116,15 +121,14 @@ def cell(metric: dict) -> str:
 
 
 def cost(report: dict) -> str:
-    """What the program took."""
-    program = report["rankers"].get("program")
-    if program is None:
-        return ""
-    return (
-        f"Program: {program['seconds']:.0f} s, {program['lm_calls']:,} LM calls, "
-        f"{program['cache_hits']:,} results from the store, {program['prompt_tokens']:,} prompt and "
-        f"{program['output_tokens']:,} output tokens, "
-        f"{program['truncated']:,} answers cut at their bound, {program['unseen_images']:,} pictures not seen."
+    """What each program took."""
+    asking = {name: row for name, row in report["rankers"].items() if row["lm_calls"] or row["cache_hits"]}
+    return "\n".join(
+        f"{name}: {row['seconds']:.0f} s, {row['lm_calls']:,} LM calls, "
+        f"{row['cache_hits']:,} results from the store, {row['prompt_tokens']:,} prompt and "
+        f"{row['output_tokens']:,} output tokens, "
+        f"{row['truncated']:,} answers cut at their bound, {row['unseen_images']:,} pictures not seen."
+        for name, row in asking.items()
     )
 
 

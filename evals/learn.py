@@ -17,6 +17,10 @@ import logging
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
+
+from srec.data.cases import PROTOCOLS
+from srec.stages.scoring import View
 
 sys.path[0] = str(
     Path(__file__).parent / "learning"
@@ -27,6 +31,7 @@ import record
 import toys
 
 HERE = Path(__file__).parent
+CANDIDATES = "uniform:20"
 
 
 def main() -> None:
@@ -35,8 +40,9 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     world = toys if options.world == "toyshop" else folder
+    options.command = command(options)
     found = world.run(options)
-    found["command"] = command(options)
+    found["command"] = options.command
     found["date"] = datetime.now(UTC).date().isoformat()
     print(record.table(found))
     if options.json:
@@ -58,7 +64,13 @@ def command(options: argparse.Namespace) -> str:
         "users": options.users,
         "reasoning": options.reasoning,
         "task": options.task,
+        "protocol": options.protocol,
+        "candidates": options.candidates,
+        "view": options.view,
+        "base": options.base,
     }
+    if options.rivals is not None:
+        told["rivals"] = " ".join(path.name for path in options.rivals)
     if options.systems is not None:
         told["systems"] = " ".join(options.systems)
     plain = {
@@ -69,6 +81,10 @@ def command(options: argparse.Namespace) -> str:
         "users": 100,
         "reasoning": "user",
         "task": "next",
+        "protocol": "leave-last-out",
+        "candidates": CANDIDATES,
+        "view": "description",
+        "base": "",
     }
     said = " ".join(f"--{name} {value}" for name, value in told.items() if name not in plain or plain[name] != value)
     return f"python evals/learn.py --world {world} {said}{'' if options.vllm else ' --no-vllm'}"
@@ -85,6 +101,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--base", default="", help="srec-tiny for the toy shop, smollm2-135m for a folder")
     parser.add_argument("--reasoning", choices=("user", "candidate", "none"), default="user")
     parser.add_argument("--task", default="next", help="next, or like:4.0; of a dataset folder")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="leave-last-out", help="of a dataset folder")
+    parser.add_argument("--candidates", default=CANDIDATES, help="of the test cases of a dataset folder")
+    parser.add_argument("--view", choices=get_args(View), default="description", help="how a folder's item is shown")
+    parser.add_argument("--rivals", nargs="+", type=Path, metavar="RUN", help="run files to measure beside a folder's")
     parser.add_argument("--pupils", type=int, help="training cases, in the place of as many as --budget allows")
     parser.add_argument("--more", type=int, default=0, help="further cases, in a third lesson; of the toy shop")
     parser.add_argument("--vllm", action=argparse.BooleanOptionalAction, default=True, help="serve the student, too")
@@ -93,6 +113,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs") / "learn")
     parser.add_argument("--workers", type=int, default=32)
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures here")
+    parser.add_argument("--table", type=Path, metavar="OUT", help="write all metrics and slices here")
     return parser.parse_args()
 
 

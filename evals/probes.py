@@ -14,7 +14,10 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, get_args
 
 import srec
 
@@ -25,9 +28,10 @@ sys.path[0] = str(
 import folder
 import toys
 
-from srec.data.cases import CaseSet
+from srec.data.cases import PROTOCOLS, CaseSet
 from srec.evaluation.probe_report import ProbeReport, ProbeRow
 from srec.evaluation.tables import plain, table
+from srec.stages.scoring import View
 
 TRUTH = {
     "blank-image": "falls",  # colour, pattern and type are in pictures only, for many toys
@@ -47,17 +51,18 @@ def main() -> None:
     """Probe, print, and write the figures."""
     given = options()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    given.out.mkdir(parents=True, exist_ok=True)
     cases, program = (toy_shop if given.world == "toyshop" else real)(given)
-    name = f"local:{given.base}" + (f"#{given.lora}" if given.lora else "")
-    report = srec.probe(
-        cases,
-        program,
-        lm=srec.connect(name),
-        probes=given.probes,
-        seed=given.seed,
-        workers=given.workers,
-        store=given.out / "store",
-    )
+    with asked(given) as lm:
+        report = srec.probe(
+            cases,
+            program,
+            lm=lm,
+            probes=given.probes,
+            seed=given.seed,
+            workers=given.workers,
+            store=given.out / "store",
+        )
     print(report)
     if given.world == "toyshop":
         print(beside_the_truth(report))
@@ -66,9 +71,19 @@ def main() -> None:
         given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
+@contextmanager
+def asked(given: argparse.Namespace) -> Iterator[Any]:
+    """The model to probe, in this process, or for as long as the block lasts served by vLLM."""
+    if not given.vllm:
+        yield srec.connect(f"local:{given.base}" + (f"#{given.lora}" if given.lora else ""))
+        return
+    merge = {"merge": True} if given.lora else {}
+    with srec.serve(given.lora, base=given.base, log=given.out / "vllm.log", max_model_len=2048, **merge) as lm:
+        yield lm
+
+
 def toy_shop(given: argparse.Namespace) -> tuple[CaseSet, srec.MLLMSRec]:
     """Held-out users and items of a shop, and the four stages."""
-    given.out.mkdir(parents=True, exist_ok=True)
     at = toys.school(seed=given.seed, items=300, pupils=12, dev=toys.DEV_USERS, test=100, folder=given.out)
     wanted = {case.user_id for case in list(at.test)[: given.users]}
     return at.test.without(set(at.shop.data.users) - wanted), toys.program(given.reasoning)
@@ -77,7 +92,8 @@ def toy_shop(given: argparse.Namespace) -> tuple[CaseSet, srec.MLLMSRec]:
 def real(given: argparse.Namespace) -> tuple[CaseSet, srec.MLLMSRec]:
     """The first of the test users that `evals/learn.py` draws, and a judge that reads what is listed by rule."""
     data = srec.load(given.world)
-    return folder.of_users(data, folder.drawn(data, given.seed)[: given.users], options=given), folder.program()
+    cases = folder.of_users(data, folder.drawn(data, given.seed)[: given.users], options=given)
+    return cases, folder.program(folder.WORDS.get(data.name, folder.FILMS), view=given.view)
 
 
 def beside_the_truth(report: ProbeReport) -> str:
@@ -101,6 +117,9 @@ def command(given: argparse.Namespace) -> str:
     world = given.world if given.world == "toyshop" else Path(given.world).name
     lora = " --lora LORA" if given.lora else ""
     some = f" --probes {' '.join(given.probes)}" if given.probes else ""
+    some += " --vllm" if given.vllm else ""
+    some += f" --protocol {given.protocol}" if given.protocol != "leave-last-out" else ""
+    some += f" --view {given.view}" if given.view != "description" else ""
     asked = f"--seed {given.seed} --base {given.base}{lora} --users {given.users}{some}"
     return f"python evals/probes.py --world {world} {asked}"
 
@@ -116,9 +135,13 @@ def options() -> argparse.Namespace:
     parser.add_argument("--probes", nargs="+", help="by default all")
     parser.add_argument("--reasoning", choices=("user", "candidate", "none"), default="user")
     parser.add_argument("--task", default="next")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="leave-last-out", help="of a dataset folder")
+    parser.add_argument("--view", choices=get_args(View), default="description", help="how a folder's item is shown")
     parser.add_argument("--out", type=Path, default=Path("runs") / "probes")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--vllm", action="store_true", help="ask a vLLM process, the LoRA merged into its base")
     parser.add_argument("--workers", type=int, default=16)
+    parser.set_defaults(candidates=f"uniform:{folder.NEGATIVES}")
     return parser.parse_args()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import time
 from collections import Counter
@@ -13,10 +14,12 @@ from typing import Any
 
 import srec
 from srec.data.cases import CaseSet
+from srec.evaluation.paired import corrected
 from srec.learn.rows import Row
 from srec.learn.train import Lora, Step
 
 NOTED = 25  # steps
+METRICS = ("ndcg@10", "auc")
 logger = logging.getLogger("learn")
 
 
@@ -67,6 +70,8 @@ def measured(
         *(("lora", name) for name in systems if name != "lora"),
         *(pair for pair in pairs if {*pair} <= auc.keys()),
     ]
+    if options.table:
+        write_table(report, asked, command=options.command, to=options.table)
     return {
         "n": report.n,
         **auc,
@@ -76,6 +81,19 @@ def measured(
         "unscored": {name: row.unscored for name, row in report.rankers.items()},
         "served": told,
     }
+
+
+def write_table(report: srec.Report, pairs: Sequence[tuple[str, str]], *, command: str, to: Path) -> None:
+    """The whole report, of all metrics and slices, with what differs on the same cases, p corrected for all pairs."""
+    told = report.to_dict(per_case=False)
+    del told["comparisons"]  # of every pair; those worth a look are in `paired`
+    told["paired"] = [
+        asdict(pair)
+        for metric in METRICS
+        for pair in corrected([report.compare(a, b, metric=metric) for a, b in pairs])
+    ]
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_text(json.dumps(told | {"command": command}, indent=1) + "\n", encoding="utf-8")
 
 
 def note(step: Step) -> None:

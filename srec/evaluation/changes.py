@@ -24,7 +24,12 @@ NOISES = 8  # pictures of noise
 
 def blank(item: Item) -> Item:
     """The item with a picture of one grey, which its id decides, in the place of its own."""
-    return replace(item, image=_grey(GREYS[_draw(item, len(GREYS))])) if item.image else item
+    return _greyed(item) if item.image else item
+
+
+def grey_for_none(item: Item) -> Item:
+    """The item with a picture of one grey, which its id decides, where it has none."""
+    return item if item.image else _greyed(item)
 
 
 def without_picture(item: Item) -> Item:
@@ -84,6 +89,10 @@ def shuffled(case: Case, *, seed: int) -> Case:
 
 def _same(item: Item) -> Item:
     return item
+
+
+def _greyed(item: Item) -> Item:
+    return replace(item, image=_grey(GREYS[_draw(item, len(GREYS))]))
 
 
 def _draw(item: Item, count: int) -> int:

@@ -280,6 +280,8 @@ def _run(
         except BudgetSpent:
             ended.append("no call was left to measure the result, so it is not kept")
             best, changed, after = start, (), before
+    if not changed and 0 < (left := calls - work.meter.spent) <= reserve:
+        ended.append(f"the other {left:,} calls were held back to measure a change, of which there was none")
     users = [case.user_id for case in dev]
     paired = [b - a for a, b in zip(before.columns[metric], after.columns[metric], strict=True)]
     difference = bootstrap(paired, groups=users, seed=work.seed)

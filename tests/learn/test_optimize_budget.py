@@ -53,6 +53,12 @@ def test_the_budget_is_never_exceeded_and_the_best_so_far_is_the_result(way, cal
     assert result.kept
 
 
+def test_what_was_held_back_for_a_change_that_never_came_is_told():
+    result, made = run("gepa", calls=45)
+    assert not result.changed
+    assert f"the other {45 - made} calls were held back to measure a change, of which there was none" in result.ended
+
+
 def test_a_budget_that_ends_after_a_good_instruction_keeps_it():
     result, made = run("gepa", calls=110, metric="pairwise", sentence=f"{HEED} This is try {{}}.")
     assert "the budget was spent" in result.ended

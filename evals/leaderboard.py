@@ -56,17 +56,33 @@ def command(report: dict) -> str:
 
 
 def rivals(report: dict) -> str:
-    """What each rival of `evals/baselines` was searched for, took and was given in the end."""
+    """What each rival of `evals/baselines` was searched for and was given in the end, and what that took."""
     if not report.get("rivals"):
         return ""
-    rows = [["rival", "library", "settings", "validation ndcg@10", "tried", "seconds"], ["---"] * 6]
+    rows = [
+        ["rival", "library", "settings (* at the end of what was tried)", "validation ndcg@10", "tried", "seconds"],
+        ["---"] * 6,
+    ]
     for name, found in report["rivals"].items():
         for fold in found["folds"]:
-            settings = ", ".join(f"{key} {value}" for key, value in fold["config"].items())
+            ends = at_the_end(fold)
+            settings = ", ".join(f"{key} {value}{'*' * (key in ends)}" for key, value in fold["config"].items())
             library = found["name"].partition("(")[2].rstrip(")")
             reached, tried = number(fold["validation_ndcg@10"]), str(len(fold["tried"]))
             rows.append([name, library, settings, reached, tried, f"{found['seconds']:,.0f}"])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def at_the_end(fold: dict) -> set[str]:
+    """Settings whose best value is the least or the most that was tried, so that a wider search might find better."""
+    values = {key: {trial["config"].get(key) for trial in fold["tried"]} - {None} for key in fold["config"]}
+    ordered = {key: some for key, some in values.items() if len(some) > 1 and all(map(is_size, some))}
+    return {key for key, some in ordered.items() if fold["config"][key] in (min(some), max(some))}
+
+
+def is_size(value: object) -> bool:
+    """Whether a value of a setting is a number of more or less."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def sliced(report: dict) -> str:

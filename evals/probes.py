@@ -33,6 +33,7 @@ from srec.evaluation.probe_report import ProbeReport, ProbeRow
 from srec.evaluation.tables import plain, table
 from srec.stages.scoring import View
 
+LEVEL = 0.05
 TRUTH = {
     "blank-image": "falls",  # colour, pattern and type are in pictures only, for many toys
     "other-image": "falls",
@@ -106,10 +107,10 @@ def beside_the_truth(report: ProbeReport) -> str:
 
 
 def moved(row: ProbeRow) -> str:
-    """Where the interval of the paired difference lies."""
-    if row.difference.high < 0:
-        return "falls"
-    return "rises" if row.difference.low > 0 else "stays"
+    """Where the paired difference lies, if it can be told from chance by p, corrected for all probes."""
+    if not row.difference.p_holm < LEVEL:
+        return "stays"
+    return "falls" if row.difference.value < 0 else "rises"
 
 
 def command(given: argparse.Namespace) -> str:

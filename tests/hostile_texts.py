@@ -35,10 +35,10 @@ def hostile_shop(*, items, users, seed):
     return Dataset(name="toyshop", items=catalogue, interactions=interactions)
 
 
-def cases_of(data, *, users, candidates="uniform:12"):
+def cases_of(data, *, users, candidates="uniform:12", task="next"):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return srec.cases(data, candidates=candidates, users=users, seed=0)
+        return srec.cases(data, task=task, candidates=candidates, users=users, seed=0)
 
 
 def summarized(read, _descriptions):

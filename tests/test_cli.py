@@ -345,8 +345,28 @@ def test_the_candidates_of_several_draws_do_not_fit_one_file(shop):
     result = ask("evaluate", shop, "--ranker", "random", "--candidates", "uniform:5", "--seeds", 2,
                  "--write-candidates", "c.jsonl")  # fmt: skip
     assert result.exit_code == 2
-    assert "those of one seed" in " ".join(result.output.split())
+    assert "--write-candidates is of the candidates of one seed" in " ".join(result.output.split())
     assert not Path("c.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "named"),
+    [
+        (("--candidates", "file:c.jsonl", "--ranker", "random"), "file:c.jsonl"),
+        (("--candidates", "uniform:5", "--run", "mine.run"), "run:mine.run"),
+        (("--candidates", "popularity:5", "--ranker", "blend:random+run:mine.run"), "blend:random+run:mine.run"),
+    ],
+)
+def test_what_is_of_one_draw_is_refused_for_several_seeds_before_anything_is_read(shop, args, named):
+    result = ask("evaluate", shop, *args, "--seeds", 2)
+    assert result.exit_code == 2
+    assert f"{named} is of the candidates of one seed, and --seeds 2 draws others" in " ".join(result.output.split())
+
+
+def test_a_projection_needs_a_program(shop):
+    result = ask("evaluate", shop, "--ranker", "random", "--candidates", "uniform:5", "--project", "10x10")
+    assert result.exit_code == 2
+    assert "--project says nothing without a program to measure" in " ".join(result.output.split())
 
 
 def test_cut_offs_are_seconds(folder):

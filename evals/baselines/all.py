@@ -2,9 +2,9 @@
 
     .venv-rivals/bin/python evals/baselines/all.py DATA --out runs/rivals --json evals/results
 
-Each rival runs in a process of its own and leaves a run and a `.json` of what it found; one that has both is not run
-again, one that fails is told and left out. The tables go to `JSON/NAME-rivals-TASK-CANDIDATES.json`, of
-another protocol than leave-last-out with its name before the candidates.
+Each rival runs in a process of its own and leaves a run and a `.json` of what it found, in a folder of the data, task,
+protocol and seed; one that has both is not run again, one that fails is told and left out. The tables go to
+`JSON/NAME-rivals-TASK-CANDIDATES.json`, of another protocol than leave-last-out with its name before the candidates.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ def main() -> None:
     """Candidates, rivals, tables."""
     given = options()
     dataset = srec.load(given.data)
+    given.out /= "-".join((dataset.name, *map(plain, (given.task, given.protocol)), f"seed{given.seed}"))
     asked = {rule: cases_of(dataset, rule, given) for rule in given.candidates}
     for rule, cases in asked.items():
         if not (path := candidates_of(given.out, rule)).exists():

@@ -23,8 +23,8 @@ from srec.data.interactions import Interactions
 from srec.types import Item
 
 LIBRARY = f"pm-implicit {version('pm-implicit')}"
-DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6)
-BLOCK = 25  # passes of BPR between two looks at it
+DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+BLOCK = 5  # passes of BPR between two looks at it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Als:
     patience: int = len(DECAYS)
     grid: tuple[Config, ...] = tuple(
         {"factors": factors, "regularization": regularization, "alpha": alpha}
-        for factors, regularization, alpha in product((32, 64, 128), (0.1, 10.0), (1.0, 10.0))
+        for factors, regularization, alpha in product((16, 32, 64, 128, 256), (0.1, 10.0, 100.0), (1.0, 10.0, 40.0))
     )
 
     def trials(
@@ -73,10 +73,10 @@ class Bpr:
 
     name: str = "bpr"
     version: str = LIBRARY
-    patience: int = 4
+    patience: int = 10
     grid: tuple[Config, ...] = tuple(
         {"factors": factors, "learning_rate": rate, "regularization": regularization}
-        for factors, rate, regularization in product((32, 128), (0.02, 0.05), (0.01, 0.03))
+        for factors, rate, regularization in product((32, 128, 256), (0.02, 0.05, 0.1), (0.003, 0.01, 0.03))
     )
 
     def trials(
@@ -91,7 +91,7 @@ class Bpr:
         settings = {name: value for name, value in config.items() if name != "passes"}
         model = BayesianPersonalizedRanking(**settings, iterations=BLOCK, num_threads=1, random_state=seed)
         had = matrix(train)
-        for passes in range(BLOCK, 50 * BLOCK, BLOCK):
+        for passes in range(BLOCK, 250 * BLOCK, BLOCK):
             model.random_state = seed + passes  # a fit that goes on would draw the same pairs again
             model.fit(had, show_progress=False)
             yield {**settings, "passes": passes}, lambda questions: answer(model, questions)

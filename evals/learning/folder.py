@@ -43,7 +43,6 @@ ABLATIONS = {
     "no_text": partial(with_items, change=without_text),
     "no_image": partial(with_items, change=without_picture),
     "grey_for_none": partial(with_items, change=grey_for_none),
-    "shuffled": partial(shuffled, seed=0),
 }
 CONFIG = srec.TrainConfig(
     epochs=1, learning_rate=5e-4, batch_rows=42, batch_positions=2560, ranking=1.0, checkpoint_every=25
@@ -134,7 +133,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     theirs = {named_of(path): f"run:{path}" for path in options.rivals or ()}
     systems: dict[str, Any] = {name: name for name in BASELINES} | theirs
     systems |= {"base": with_lm(chosen, student), "lora": taught}
-    systems |= {f"lora_{name}": changed(taught, change) for name, change in ABLATIONS.items()}
+    ablations = {**ABLATIONS, "shuffled": partial(shuffled, seed=options.seed, read=taught.read)}
+    systems |= {f"lora_{name}": changed(taught, change) for name, change in ablations.items()}
     blends = [BLENDED, *([(*BLENDED, best(options.rivals))] if options.rivals else [])]
     pairs = []
     for names, parts in ((names, {name: systems[name] for name in names}) for names in blends):

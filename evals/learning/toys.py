@@ -154,7 +154,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "base": with_lm(chosen, srec.connect(f"local:{base}")),
         "lora": taught,
         "lora_blank_image": changed(taught, partial(with_items, change=blank)),
-        "lora_shuffled": changed(taught, partial(shuffled, seed=options.seed)),
+        "lora_shuffled": changed(taught, partial(shuffled, seed=options.seed, read=taught.read)),
     }
     found = measured(asked.test, systems, served=chosen, lora=lora, base=base, options=options, folder=out)
     value = {name: figure["value"] for name, figure in found["auc"].items()}

@@ -38,6 +38,7 @@ from srec.exits import notice
 
 if TYPE_CHECKING:
     from srec.data.cases import CaseSet
+    from srec.evaluation.seeds import SeedReport
     from srec.recommender import MLLMSRec
 
 
@@ -117,10 +118,11 @@ def evaluate(
         refuse(context, but=BESIDE_STAGES, why="--stages goes by the name of the shop, the model and the program alone")
     need("--price", price, beside="--project ITEMSxUSERS", given=project)
     need("--per-case", per_case or None, beside="--json OUT", given=json_to)
-    _check_one_draw(write_candidates, seeds=seeds)
     console, names = show.console(json_to), [*(named.several(ranker) or []), *(f"{RUN}{file}" for file in run or [])]
     for name in names:
         check_name(name)
+    need("--project", project, beside="a program to measure", given=any(map(means_program, names)) or None)
+    _check_draws(names, candidates, write_candidates, seeds=seeds)
     sizes, prices = pair(project, "--project", "x", int), pair(price, "--price", ",", float)
     check_metric(compare)
     by = None if slices in (None, "all") else list(named_slicings(named.several(slices)))
@@ -156,23 +158,31 @@ def evaluate(
     tell_rejected(source)
     for one in found.reports.values():
         more = [one.beyond] * beyond + [one.calibration] * calibration + [one.costs] * costs
-        for part in (*of_cases(one, compare=compare, sliced=slices is not None, by=by), *more):
-            print_report(part, console)
-        for part in () if sizes is None else projections(one, *sizes, price=prices):
+        projected = projections(one, sizes, price=prices)
+        for part in (*of_cases(one, compare=compare, sliced=slices is not None, by=by), *more, *projected):
             print_report(part, console)
     if seeds > 1:
         print_report(found.table, console)
-    only = next(iter(found.reports.values()))
-    write_object((found if seeds > 1 else only).to_dict(per_case=per_case), json_to)
+    _write(found, json_to, per_case=per_case)
     left_out = sum(map(unscored, found.reports.values()))
     end(left_out, "the program left candidates without a score; the table's notes say why")
 
 
-def _check_one_draw(write_candidates: Path | None, *, seeds: int) -> None:
-    if write_candidates is not None and seeds > 1:
-        raise InputError(
-            f"--write-candidates writes those of one seed, and --seeds {seeds} draws others for each; leave one out"
-        )
+def _write(found: SeedReport, json_to: str | None, *, per_case: bool) -> None:
+    """The report of one seed or all as JSON, for which every pair of rankers is tested, where it is asked for."""
+    if json_to is not None:
+        told = found if len(found.reports) > 1 else next(iter(found.reports.values()))
+        write_object(told.to_dict(per_case=per_case), json_to)
+
+
+def _check_draws(names: list[str], candidates: str, write_candidates: Path | None, *, seeds: int) -> None:
+    """Raise InputError for what goes with the candidates of one seed alone where there are several."""
+    drawn = candidates.partition(":")[0] in ("uniform", "popularity")
+    runs = [name for name in names if "run:" in name] if drawn else []
+    file = candidates if candidates.startswith("file:") else ""
+    given = "--write-candidates" if write_candidates is not None else next(iter(runs), file)
+    if given and seeds > 1:
+        raise InputError(f"{given} is of the candidates of one seed, and --seeds {seeds} draws others; leave one out")
 
 
 def report(

@@ -58,12 +58,12 @@ def check_probed_metric(metric: str) -> None:
         raise InputError(f"metric {metric!r} has no value per case; give auc, ndcg@10, recall@10 or mrr@10")
 
 
-def projections(report: Report, items: int, users: int, *, price: tuple[float, float] | None) -> Iterator[Any]:
-    """What each program would take for so many items and users, or why that is not known."""
+def projections(report: Report, sizes: tuple[int, int] | None, *, price: tuple[float, float] | None) -> Iterator[Any]:
+    """What each program would take for so many items and users, or why that is not known; nothing without `sizes`."""
     for name, row in report.rankers.items():
-        if row.stages:
+        if row.stages and sizes is not None:
             try:
-                yield report.projected(name, items=items, users=users, price=price)
+                yield report.projected(name, items=sizes[0], users=sizes[1], price=price)
             except InputError as error:
                 yield Text(str(error))
 

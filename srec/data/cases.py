@@ -36,7 +36,7 @@ from srec.data.candidates import (
 )
 from srec.data.folder import Dataset
 from srec.data.retrievers import Fittable, retriever_named
-from srec.data.splits import Fold, cutoffs_of, global_time, leave_last_out
+from srec.data.splits import UNLIKED, Fold, cutoffs_of, global_time, leave_last_out
 from srec.errors import InputError
 from srec.types import Case, Item
 
@@ -113,6 +113,10 @@ class CaseSet:
     def tied(self) -> int:
         """How many cases have a target that shares its second with another event of the user."""
         return sum(spec.tied for fold in self.folds for spec in fold.specs)
+
+    def asked(self) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+        """Case id, candidates and targets of each case by their ids, without opening an item."""
+        return ((line.case_id, line.candidates, line.targets) for line in self._lines())
 
     def write(self, path: str | Path) -> None:
         """Write the candidates as JSON Lines, to be read back by `candidates="file:PATH"`."""
@@ -241,10 +245,12 @@ def cases(
 
 def _check_any(folds: Sequence[Fold], skipped: Mapping[str, int], *, data: Dataset, task: str, protocol: str) -> None:
     if not any(folds):
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in skipped.items())
-        raise InputError(
-            f"dataset {data.name!r} has no case for {task!r} under {protocol} ({reasons}); it needs longer histories"
+        met = {reason: count for reason, count in skipped.items() if count}
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in met.items())
+        helps = (
+            "give a lower rating" if max(met, key=met.__getitem__, default="") == UNLIKED else "give longer histories"
         )
+        raise InputError(f"dataset {data.name!r} has no case for {task!r} under {protocol} ({reasons}); {helps}")
 
 
 def _threshold(task: str) -> float | None:

@@ -21,6 +21,7 @@ from srec.errors import InputError
 
 Rows = NDArray[np.int64]  # positions in the columns of a log
 QUANTILES = (0.7, 0.8, 0.9)  # of the event times: the cut-offs of global-time where none are given
+UNLIKED = "nothing liked after"  # why a user has no case of `like`
 PERIOD = 5  # `like` under leave-last-out asks for the last fifth of a user's events
 
 
@@ -119,7 +120,7 @@ def _aim(pool: Pool, spec: Spec, rows: Rows, *, tied: NDArray[np.bool_]) -> Spec
     if spec.wall == spec.until:
         return "no event after" if spec.wall == spec.stop else "no event before the next cut-off"
     if not len(rows):
-        return "nothing liked after"
+        return UNLIKED
     new = rows[~np.isin(pool.log.item[rows], pool.seen(spec))]
     if not len(new):
         return "target seen before"

@@ -41,12 +41,13 @@ Observed = tuple[Floats, NDArray[np.bool_]]  # of one case: standard scores [can
 
 CANDIDATES = "uniform:20"
 USERS = 200
+NOUGHT = 1e-3
 PULL = 1e-3  # weight of the squared weights beside the mean log-probability of a target
 WORKERS = 16
 
 
 class BlendWarning(UserWarning):
-    """Some validation cases say nothing of some ranker, so the weights stand on the others."""
+    """What the weights of a blend stand on is less than was asked for, or they are all nought."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,13 @@ class Blend:
         whole = [(scores, wanted) for scores, wanted in seen if not np.isnan(scores).any()]
         self._check(whole, seen)
         weights = weigh(whole)
+        if weights.max() < NOUGHT:
+            warnings.warn(
+                f"no ranker of {', '.join(self.rankers)} helps on the {len(whole)} validation cases, so all weights "
+                "are nought and the blend is at chance; blend others, or give it more validation cases",
+                BlendWarning,
+                stacklevel=2,
+            )
         return Blended(
             rankers={name: fitted(one, train, items=items, seed=seed) for name, one in self.rankers.items()},
             weights=dict(zip(self.rankers, weights.tolist(), strict=True)),

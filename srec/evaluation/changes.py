@@ -76,14 +76,18 @@ def with_candidates(case: Case, changed: Mapping[str, Callable[[Item], Item]]) -
     return replace(case, candidates=tuple(candidates))
 
 
-def shuffled(case: Case, *, seed: int) -> Case:
-    """The case with its past events in another order: the same items and ratings, the same times."""
-    events = case.history.events
+def shuffled(case: Case, *, seed: int, read: Callable[[History], History]) -> Case:
+    """The case with the events that are read of its past in another order: the same items and ratings, the same times.
+
+    `read` is the part of a history that a program reads, its last events; those before them stay where they are.
+    """
+    older = case.history.events[: len(case.history) - len(read(case.history))]
+    events = case.history.events[len(older) :]
     rng = np.random.default_rng(int.from_bytes(stable_hash("shuffled", seed, case.case_id)[:8], "big"))
     moved = [
         replace(events[place], at=event.at) for place, event in zip(rng.permutation(len(events)), events, strict=True)
     ]
-    ordered = tuple(sorted(moved, key=lambda event: (event.at, event.item.item_id)))
+    ordered = tuple(sorted((*older, *moved), key=lambda event: (event.at, event.item.item_id)))
     return replace(case, history=History(user_id=case.history.user_id, events=ordered))
 
 

@@ -162,10 +162,14 @@ class Placement:
         return float((chance / (better + places)).sum())
 
     def auc(self) -> float:
-        """Pairs of a target and a candidate that is none, won or tied, over all such pairs; NaN without pairs."""
-        negatives = self.candidates - int(self.hits.sum())
+        """Pairs of a target and a candidate that is none, won or tied, over all such pairs.
+
+        Without a candidate that is none: NaN, or where targets were missed the share of those that were not.
+        """
+        found = int(self.hits.sum())
+        negatives = self.candidates - found
         if not negatives:
-            return math.nan
+            return math.nan if found == self.targets else found / self.targets
         targets_above = np.cumsum(self.hits) - self.hits
         negatives_above = self.better - targets_above
         negatives_tied = self.size - self.hits

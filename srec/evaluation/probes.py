@@ -223,8 +223,8 @@ _ALL = (
     ),
     Probe(
         name="shuffled-order",
-        what="the events of a history change places, their times stay",
-        case=lambda case, scene: changes.shuffled(case, seed=scene.seed),
+        what="the events that are read of a history change places, their times stay",
+        case=lambda case, scene: changes.shuffled(case, seed=scene.seed, read=scene.reads),
         hindered=_no_order,
     ),
     _of_windows("static-summary", "one summary is made of all events at once", math.inf),

@@ -19,6 +19,7 @@ from srec.data.candidates import popularity_weights
 from srec.data.cases import CaseSet
 from srec.data.statistics import Statistics
 from srec.errors import InputError
+from srec.evaluation.blend import Blend
 from srec.evaluation.facts import facts_of
 from srec.evaluation.fitting import check_asks, concurrent, fitted, programs
 from srec.evaluation.keeping import RunWriter, keeping
@@ -26,7 +27,7 @@ from srec.evaluation.named import Rankers, named
 from srec.evaluation.rankers import Baseline, Ranker
 from srec.evaluation.report import RankerReport, Report
 from srec.evaluation.tally import Tally
-from srec.evaluation.trec import RunFile, write_run
+from srec.evaluation.trec import RunFile, check_run, write_run
 from srec.lm.usage import at_stage, count_usage
 from srec.recommender import MLLMSRec, Recommendation
 from srec.stages.fusion import ItemFusion
@@ -80,6 +81,7 @@ def evaluate(
     _check_cases(cases)
     ranked_by, cuts = named(rankers, cases=cases), _cuts(ks)
     _check_lms(ranked_by, lm=lm)
+    _check_runs(ranked_by, cases)
     if runs_folder is not None:
         cases.write_trec_qrels(Path(runs_folder) / "qrels.txt")
     rows: dict[str, RankerReport] = {}
@@ -117,6 +119,14 @@ def _check_lms(rankers: Mapping[str, Ranker | Baseline], *, lm: dspy.LM | None) 
     with _asking(lm):
         for name, ranker in rankers.items():
             check_asks(ranker, name=name)
+
+
+def _check_runs(rankers: Mapping[str, Ranker | Baseline], cases: CaseSet) -> None:
+    """Raise CandidateError for a run file of other candidates, alone or in a blend, before anybody ranks."""
+    for ranker in rankers.values():
+        for one in ranker.rankers.values() if isinstance(ranker, Blend) else (ranker,):
+            if isinstance(one, RunFile):
+                check_run(one, cases.asked())
 
 
 def _report(

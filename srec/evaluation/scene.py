@@ -13,7 +13,7 @@ from srec.recommender import MLLMSRec
 from srec.stages.fusion import ItemFusion
 from srec.stages.kept import lm_of
 from srec.stages.scoring import CoTScoring
-from srec.types import Case, Item
+from srec.types import Case, History, Item
 
 if TYPE_CHECKING:
     from srec.evaluation.rankers import Ranker
@@ -79,6 +79,10 @@ class Scene:
         )
         judges = not isinstance(scoring, CoTScoring) or (scoring.view != "description" and sees(lm_of(scoring.judge)))
         return fuses or judges
+
+    def reads(self, history: History) -> History:
+        """The part of a history that the program reads; all of it for a ranker that is no program of stages."""
+        return self.program.read(history) if isinstance(self.program, MLLMSRec) else history
 
     def other(self, item: Item, *, having: Mapping[str, str] | None = None) -> Item | None:
         """The item that stands in for `item`, of `others` or of those of them that are `having` something."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,11 @@ from srec.place import place
 from srec.types import Case, Ranking, Score
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 FIELDS = 6
+LOOKED_AT = 1000  # cases
+GIVEN_AWAY = 10.0  # targets; that none of them is missed by chance has a probability of e^-10
 
 
 def write_run(path: str | Path, rankings: Iterable[tuple[str, Sequence[Score]]], *, name: str) -> None:
@@ -64,6 +66,29 @@ class RunFile:
             return [Score(item_id=item.item_id, value=None, error=why) for item in case.candidates]
         said = {self.item_ids[code]: value for code, value in zip(rows.items, rows.scores, strict=True)}
         return [_score(item.item_id, said.get(item.item_id)) for item in case.candidates]
+
+
+def check_run(run: RunFile, asked: Iterable[tuple[str, Sequence[str], Collection[str]]]) -> None:
+    """Raise CandidateError for a file that was written for other candidates; `asked` are case, candidates and targets.
+
+    Where a file scores each target and not each other candidate, being in the file gives the targets away: negatives
+    that were drawn anew are missing. A list that is cut at its best misses some targets. So a file is refused once
+    targets at random would have been missed `GIVEN_AWAY` times and none was.
+    """
+    expected = 0.0
+    for case_id, item_ids, targets in islice(asked, LOOKED_AT):
+        if (rows := run.rows.get(case_id)) is None:
+            continue
+        known = {run.item_ids[code] for code in rows.items}
+        if not known.issuperset(targets):
+            return
+        expected += len(targets) * (1 - sum(item_id in known for item_id in item_ids) / len(item_ids))
+        if expected >= GIVEN_AWAY:
+            raise CandidateError(
+                f"run file {run.path} scores every target and leaves out other candidates, such as of case "
+                f"{case_id!r}: it was written for other candidates, and its figures would be too high; evaluate it on "
+                "its own by --candidates file:PATH, or write scores of these"
+            )
 
 
 def read_run(path: str | Path, *, name: str | None = None) -> RunFile:

@@ -45,9 +45,13 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """Everything that the page tells of one case. `by` is how the ranker in question did."""
+    """Everything that the page tells of one case. `by` is how the ranker in question did.
+
+    `is_dated` says that the case's second is the target's; else targets came at some time from then on.
+    """
 
     case: KeptCase
+    is_dated: bool
     targets: tuple[SeenItem, ...]
     by: Standing
     steps: tuple[Step, ...]
@@ -62,6 +66,7 @@ def person(run: RunFolder, place: int, *, by: str) -> Person:
     standings = {name: _standing(run, name, row["cases"][place]) for name, row in run.report["rankers"].items()}
     return Person(
         case=case,
+        is_dated=(run.report["protocol"], run.report["task"]) == ("leave-last-out", "next"),
         targets=tuple(item(run, item_id) for item_id in case.target_ids),
         by=standings[by],
         steps=tuple(_steps(run, case)),

@@ -41,8 +41,12 @@ def say(function):
     return lambda case: [Score(item_id=item.item_id, value=function(case, item)) for item in case.candidates]
 
 
+def wrong_of(case, item):
+    return -float(item.item_id in case.target_ids)
+
+
 right = say(lambda case, item: float(item.item_id in case.target_ids))
-wrong = say(lambda case, item: -float(item.item_id in case.target_ids))
+wrong = say(wrong_of)
 by_name = say(lambda case, item: float(item.item_id[1:]))
 
 
@@ -140,6 +144,14 @@ def test_a_blend_by_name_stands_in_the_table_with_its_weights():
     assert row.calibration is None
     assert report.rankers["popularity"].weights == ()
     assert any("weights fitted on validation cases: popularity" in note for note in report.notes())
+
+
+def test_a_blend_that_nobody_helps_says_so():
+    case_set = asked()
+    blend = Blend(rankers={"wrong": wrong, "so, too": say(lambda case, item: 2 * wrong_of(case, item))})
+    with pytest.warns(BlendWarning, match="no ranker of wrong, so, too helps on the 30 validation cases"):
+        found = blend.fit(case_set.folds[0].train, items=case_set.items, seed=0)
+    assert max(found.weights.values()) < 1e-3
 
 
 def test_a_blend_keeps_the_contract_of_rankers_and_is_the_same_again():

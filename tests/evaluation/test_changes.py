@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+import srec
 from srec.evaluation.changes import (
     blank,
     noisy,
@@ -66,13 +67,31 @@ def test_every_item_gets_another_and_each_is_taken_once():
 
 
 def test_shuffling_keeps_items_times_and_candidates_and_loses_the_order(case):
-    mixed = shuffled(case, seed=0)
+    mixed = shuffled(case, seed=0, read=whole)
     ids = [event.item.item_id for event in case.history.events]
     assert [event.at for event in mixed.history.events] == [event.at for event in case.history.events]
     assert sorted(event.item.item_id for event in mixed.history.events) == sorted(ids)
     assert [event.item.item_id for event in mixed.history.events] != ids
     assert mixed.candidates == case.candidates
-    assert mixed == shuffled(case, seed=0) != shuffled(case, seed=1)
+    assert mixed == shuffled(case, seed=0, read=whole) != shuffled(case, seed=1, read=whole)
+
+
+def test_what_a_program_does_not_read_stays_where_it_is(case):
+    program = srec.MLLMSRec(recent=6, preference=srec.TemporalPreference(window=2, step=2))
+    mixed = shuffled(case, seed=0, read=program.read)
+    count = len(program.read(case.history))
+    assert len(case.history) > count >= 6
+    assert mixed.history.events[:-count] == case.history.events[:-count]
+    assert mixed.history.events[-count:] != case.history.events[-count:]
+    assert sorted(map(told, program.read(mixed.history).events)) == sorted(map(told, program.read(case.history).events))
+
+
+def whole(history):
+    return history
+
+
+def told(event):
+    return event.item.item_id
 
 
 def test_history_and_candidates_are_changed_alike(case):

@@ -74,6 +74,8 @@ def test_a_target_that_is_no_candidate_was_missed():
 
 def test_auc_without_a_candidate_to_beat_is_no_number():
     assert math.isnan(auc(scores(0.9), ["i0"]))
+    assert auc([], ["i0"]) == 0.0
+    assert auc(scores(0.9), ["i0", "missed"]) == 0.5
     assert math.isnan(pooled_auc([(scores(0.9), ["i0"])]))
 
 

@@ -15,7 +15,7 @@ from ir_measures import RR, R, nDCG
 from srec.data.cases import cases
 from srec.data.folder import Dataset, load
 from srec.data.toyshop import toyshop
-from srec.errors import AnswerError, InputError, LeakageError, ModelError
+from srec.errors import AnswerError, CandidateError, InputError, LeakageError, ModelError
 from srec.evaluation.rankers import BASELINES, Popularity, RecentPopularity
 from srec.evaluation.run import evaluate
 from srec.evaluation.trec import read_run
@@ -218,6 +218,17 @@ def test_run_files_enter_the_table_again_with_the_same_metrics(tmp_path):
     again = evaluate(case_set, [f"run:{tmp_path / 'random.run'}", read_run(tmp_path / "popularity.run")])
     assert same(again) == same(first)
     assert first.rankers["random"].calibration is again.rankers["random"].calibration is None
+
+
+def test_a_run_of_other_candidates_is_refused_before_anybody_ranks_alone_and_in_a_blend(tmp_path):
+    many = world(users=40)
+    evaluate(asked(many, candidates="uniform:5", seed=0), ["random"], runs_folder=tmp_path)
+    run, other = f"run:{tmp_path / 'random.run'}", asked(many, candidates="uniform:5", seed=1)
+    for ranker in (run, f"blend:popularity+{run}"):
+        called = []
+        with pytest.raises(CandidateError, match="written for other candidates"):
+            evaluate(other, {"spy": called.append, "theirs": ranker})
+        assert not called
 
 
 def test_scores_of_a_run_file_are_held_to_be_no_probabilities(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from srec.errors import CandidateError
-from srec.evaluation.trec import read_run, write_run
+from srec.evaluation.trec import check_run, read_run, write_run
 from srec.types import Case, History, Item, Score
 
 
@@ -95,3 +95,34 @@ def test_what_is_no_run_file_is_refused_with_its_place(tmp_path, text, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(CandidateError, match=r"cannot read run file .*nowhere\.run: No such file"):
         read_run(tmp_path / "nowhere.run")
+
+
+def of_users(tmp_path, *item_ids, users=20):
+    rows = (f"u{user}@9 Q0 {item_id} 1 {place} x" for user in range(users) for place, item_id in enumerate(item_ids))
+    return read(tmp_path, "\n".join(rows))
+
+
+def asked(*item_ids, target, users=20):
+    return [(f"u{user}@9", item_ids, (target,)) for user in range(users)]
+
+
+def test_a_file_that_scores_every_target_and_not_the_other_candidates_gives_the_targets_away(tmp_path):
+    drawn_else = of_users(tmp_path, "t", "a", "b", "c")
+    with pytest.raises(CandidateError, match=r"a\.run scores every target .* case 'u\d+@9': .* other candidates"):
+        check_run(drawn_else, asked("t", "c", "d", "e", target="t"))
+
+
+@pytest.mark.parametrize(
+    ("items", "target", "why"),
+    [
+        (("t", "a", "b", "c"), "t", "all are scored"),
+        (("a", "b", "z"), "t", "the target is missed, as a list that is cut at its best does"),
+    ],
+)
+def test_a_file_of_these_candidates_or_of_the_best_of_all_is_taken(tmp_path, items, target, why):
+    check_run(of_users(tmp_path, *items), asked("t", "a", "b", "c", target=target))
+
+
+def test_few_cases_and_those_of_others_say_nothing(tmp_path):
+    drawn_else = of_users(tmp_path, "t", "a", users=3)
+    check_run(drawn_else, asked("t", "c", "d", target="t"))

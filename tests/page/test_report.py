@@ -7,7 +7,7 @@ from html import unescape
 from html.parser import HTMLParser
 
 import pytest
-from hostile_texts import HOSTILE
+from hostile_texts import HOSTILE, cases_of, hostile_shop
 
 import srec
 from srec.errors import InputError
@@ -100,6 +100,17 @@ def test_metrics_stand_with_interval_and_chance(page, small_run):
 def test_the_cost_of_every_stage_is_told(page):
     for stage in ("fusion", "preference", "profiling", "scoring"):
         assert f'<th scope="row">{stage}</th>' in page
+
+
+@pytest.mark.parametrize(("task", "said"), [("next", "<time>"), ("like:1", "from <time>")])
+def test_the_second_of_a_case_is_the_date_of_a_target_only_where_it_is(tmp_path, task, said):
+    cases = cases_of(hostile_shop(items=16, users=8, seed=3), users=3, candidates="uniform:3", task=task)
+    srec.evaluate(cases, "popularity", out=tmp_path / "run")
+    text = srec.report(tmp_path / "run").path.read_text("utf-8")
+    found = re.findall(r'<span class="when">(.*?)</span><span class="badge">', text)
+    assert found
+    assert all(one.startswith(said) for one in found)
+    assert all(one.endswith("</time>" if task == "next" else "</time> on") for one in found)
 
 
 def test_a_changed_prompt_shows_what_was_added(page):

@@ -177,7 +177,7 @@ class _Work:
             "program": lambda case: case,
             "blank_image": partial(with_items, change=blank),
             "no_text": partial(with_items, change=without_text),
-            "shuffled_order": partial(shuffled, seed=self.seed),
+            "shuffled_order": partial(shuffled, seed=self.seed, read=self.program.read),
         }
         witnesses = {name: Witness(self.program, change=change) for name, change in changes.items()}
         oracles = {

@@ -114,13 +114,14 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     chosen, student = program(words, view=options.view), srec.connect(f"local:{base}")
 
     def rows_of(cases: Sequence[srec.Case], name: str, users: Sequence[str]) -> Rows:
+        place = {"out": out / "rows", "file": f"{name}.jsonl"}  # all in one folder, which has their pictures
         report = srec.verdict_rows(
-            chosen, cases, lm=student, out=out / name, negatives="1:20", users=users, workers=options.workers
+            chosen, cases, lm=student, negatives="1:20", users=users, workers=options.workers, **place
         )
-        return list(read_rows(report.path)), out / name
+        return list(read_rows(report.path)), out / "rows"
 
     def lesson(count: int) -> Rows:
-        return rows_of(_earlier(data, training, count, options=options), f"rows-{count}", training)
+        return rows_of(_earlier(data, training, count, options=options), f"taught-{count}", training)
 
     pupils = options.pupils or fitting(lesson, base=base, config=CONFIG, minutes=options.budget, folder=out)
     rows, images = lesson(pupils)

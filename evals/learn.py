@@ -113,6 +113,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs") / "learn")
     parser.add_argument("--workers", type=int, default=32)
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures here")
+    parser.add_argument("--keep", type=Path, metavar="RUN", help="keep the evaluation in this folder, for srec report")
     parser.add_argument("--table", type=Path, metavar="OUT", help="write all metrics and slices here")
     return parser.parse_args()
 

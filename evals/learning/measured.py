@@ -56,7 +56,7 @@ def measured(
         raise SystemExit(f"--systems {min(unknown)} is none of: {', '.join(systems)}")
     chosen = systems if options.systems is None else {"lora", *options.systems}
     systems, told = {name: system for name, system in systems.items() if name in chosen}, {}
-    about = {"store": folder / "store", "workers": options.workers, "seed": options.seed}
+    about = {"store": folder / "store", "workers": options.workers, "seed": options.seed, "out": options.keep}
     if not options.vllm:
         report = srec.evaluate(cases, systems, **about)
     else:

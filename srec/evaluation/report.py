@@ -290,7 +290,7 @@ def _notes(report: Report) -> Iterator[str]:
     yield from _notes_on_rankers(report.rankers)
     if report.statistics is not None:
         yield f"Dataset: {report.statistics}."
-    if report.skipped:
+    if any(report.skipped.values()):
         each = ", once for each cut-off" if report.protocol == "global-time" else ""
         yield f"Users without a case{each}: {_listed(report.skipped)}."
 
@@ -349,7 +349,7 @@ def _told(row: RankerReport) -> str:
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{reason} {count:,}" for reason, count in counts.items())
+    return ", ".join(f"{reason} {count:,}" for reason, count in counts.items() if count)
 
 
 def jsonable(value: Any) -> Any:

@@ -3,7 +3,7 @@
     .venv-rivals/bin/python evals/baselines/all.py DATA --out runs/rivals --json evals/results
 
 Each rival runs in a process of its own and leaves a run and a `.json` of what it found, in a folder of the data, task,
-protocol and seed; one that has both is not run again, one that fails is told and left out. The tables go to
+protocol, seed and users; one that has both is not run again, one that fails is told and left out. The tables go to
 `JSON/NAME-rivals-TASK-CANDIDATES.json`, of another protocol than leave-last-out with its name before the candidates.
 """
 
@@ -45,7 +45,8 @@ def main() -> None:
     """Candidates, rivals, tables."""
     given = options()
     dataset = srec.load(given.data)
-    given.out /= "-".join((dataset.name, *map(plain, (given.task, given.protocol)), f"seed{given.seed}"))
+    some = [f"{given.users}users"] if given.users else []
+    given.out /= "-".join((dataset.name, *map(plain, (given.task, given.protocol)), f"seed{given.seed}", *some))
     asked = {rule: cases_of(dataset, rule, given) for rule in given.candidates}
     for rule, cases in asked.items():
         if not (path := candidates_of(given.out, rule)).exists():
@@ -61,8 +62,10 @@ def main() -> None:
 
 
 def cases_of(dataset: srec.Dataset, rule: str, given: argparse.Namespace) -> CaseSet:
-    """All cases with candidates by one rule."""
-    return srec.cases(dataset, task=given.task, protocol=given.protocol, candidates=rule, seed=given.seed)
+    """The cases with candidates by one rule."""
+    return srec.cases(
+        dataset, task=given.task, protocol=given.protocol, candidates=rule, seed=given.seed, users=given.users
+    )
 
 
 def ran(name: str, given: argparse.Namespace) -> bool:
@@ -141,6 +144,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--protocol", default="leave-last-out")
     parser.add_argument("--candidates", nargs="+", default=["uniform:20", "full"])
     parser.add_argument("--rivals", nargs="+", choices=SCRIPTS, default=list(SCRIPTS))
+    parser.add_argument("--users", type=int, help="so many, drawn by the seed; by default all")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 

@@ -73,11 +73,15 @@ def rivals(report: dict) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+LIMIT = {"decay": 1.0}  # the plain method, beyond which there is nothing
+
+
 def at_the_end(fold: dict) -> set[str]:
     """Settings whose best value is the least or the most that was tried, so that a wider search might find better."""
     values = {key: {trial["config"].get(key) for trial in fold["tried"]} - {None} for key in fold["config"]}
     ordered = {key: some for key, some in values.items() if len(some) > 1 and all(map(is_size, some))}
-    return {key for key, some in ordered.items() if fold["config"][key] in (min(some), max(some))}
+    best = fold["config"]
+    return {key for key, some in ordered.items() if best[key] in (min(some), max(some)) and best[key] != LIMIT.get(key)}
 
 
 def is_size(value: object) -> bool:

@@ -31,7 +31,7 @@ class Ease:
     name: str = "ease"
     version: str = f"RecTools {version('RecTools')}"
     patience: int = len(DECAYS)
-    grid: tuple[Config, ...] = tuple({"regularization": value} for value in (50.0, 150.0, 500.0, 1500.0))
+    grid: tuple[Config, ...] = tuple({"regularization": value} for value in (15.0, 50.0, 150.0, 500.0, 1500.0, 5000.0))
 
     def trials(
         self,

@@ -41,7 +41,7 @@ Observed = tuple[Floats, NDArray[np.bool_]]  # of one case: standard scores [can
 
 CANDIDATES = "uniform:20"
 USERS = 200
-NOUGHT = 1e-3
+NOUGHT = 1e-3  # below it a weight moves nothing
 PULL = 1e-3  # weight of the squared weights beside the mean log-probability of a target
 WORKERS = 16
 

@@ -19,9 +19,8 @@ from srec.data.candidates import popularity_weights
 from srec.data.cases import CaseSet
 from srec.data.statistics import Statistics
 from srec.errors import InputError
-from srec.evaluation.blend import Blend
 from srec.evaluation.facts import facts_of
-from srec.evaluation.fitting import check_asks, concurrent, fitted, programs
+from srec.evaluation.fitting import check_asks, concurrent, fitted, members, programs
 from srec.evaluation.keeping import RunWriter, keeping
 from srec.evaluation.named import Rankers, named
 from srec.evaluation.rankers import Baseline, Ranker
@@ -67,7 +66,8 @@ def evaluate(
     A case on which srec or an LM fails has no scores: it ranks as all tied, and is counted with its reason. A
     LeakageError is no such failure, it ends the evaluation. Scores that do not fit the candidates are a bug of the
     ranker and raise InputError, as does a program without an LM to ask. Scores of a callable that all lie in [0, 1] are
-    held to be probabilities, whose calibration is told; those of a run file are not, since most systems' are none.
+    held to be probabilities, whose calibration is told; those of a run file are not, since most systems' are none. A run
+    file that was written for other candidates would give the targets away and raises CandidateError.
     `seed` is for the random ranker and the intervals. With `runs_folder`, the rankings are written there as
     `<name>.run` and the targets as `qrels.txt`, for any TREC tool. With `out`, the run is kept in that folder, with
     what programs made of each user, for `srec.report`. `progress` shows a bar per ranker, on a terminal by default.
@@ -124,7 +124,7 @@ def _check_lms(rankers: Mapping[str, Ranker | Baseline], *, lm: dspy.LM | None) 
 def _check_runs(rankers: Mapping[str, Ranker | Baseline], cases: CaseSet) -> None:
     """Raise CandidateError for a run file of other candidates, alone or in a blend, before anybody ranks."""
     for ranker in rankers.values():
-        for one in ranker.rankers.values() if isinstance(ranker, Blend) else (ranker,):
+        for one in members(ranker):
             if isinstance(one, RunFile):
                 check_run(one, cases.asked())
 

@@ -77,7 +77,7 @@ def check_run(run: RunFile, asked: Iterable[tuple[str, Sequence[str], Collection
     """
     expected = 0.0
     for case_id, item_ids, targets in islice(asked, LOOKED_AT):
-        if (rows := run.rows.get(case_id)) is None:
+        if (rows := run.rows.get(case_id)) is None or not item_ids:
             continue
         known = {run.item_ids[code] for code in rows.items}
         if not known.issuperset(targets):

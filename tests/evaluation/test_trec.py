@@ -126,3 +126,5 @@ def test_a_file_of_these_candidates_or_of_the_best_of_all_is_taken(tmp_path, ite
 def test_few_cases_and_those_of_others_say_nothing(tmp_path):
     drawn_else = of_users(tmp_path, "t", "a", users=3)
     check_run(drawn_else, asked("t", "c", "d", target="t"))
+    check_run(drawn_else, asked(target="t"))
+    check_run(of_users(tmp_path, "t", "a", "b", "c"), [("other@9", ("t", "c", "d", "e"), ("t",))] * 20)

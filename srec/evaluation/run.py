@@ -66,8 +66,9 @@ def evaluate(
     A case on which srec or an LM fails has no scores: it ranks as all tied, and is counted with its reason. A
     LeakageError is no such failure, it ends the evaluation. Scores that do not fit the candidates are a bug of the
     ranker and raise InputError, as does a program without an LM to ask. Scores of a callable that all lie in [0, 1] are
-    held to be probabilities, whose calibration is told; those of a run file are not, since most systems' are none. A run
-    file that was written for other candidates would give the targets away and raises CandidateError.
+    held to be probabilities, whose calibration is told; those of a run file are not, since most systems' are none. A
+    run file that was written for other candidates would give the targets away and raises CandidateError.
+
     `seed` is for the random ranker and the intervals. With `runs_folder`, the rankings are written there as
     `<name>.run` and the targets as `qrels.txt`, for any TREC tool. With `out`, the run is kept in that folder, with
     what programs made of each user, for `srec.report`. `progress` shows a bar per ranker, on a terminal by default.

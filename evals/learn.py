@@ -67,6 +67,7 @@ def command(options: argparse.Namespace) -> str:
         "protocol": options.protocol,
         "candidates": options.candidates,
         "view": options.view,
+        "blend-users": options.blend_users,
         "base": options.base,
     }
     if options.rivals is not None:
@@ -84,6 +85,7 @@ def command(options: argparse.Namespace) -> str:
         "protocol": "leave-last-out",
         "candidates": CANDIDATES,
         "view": "description",
+        "blend-users": None,
         "base": "",
     }
     said = " ".join(f"--{name} {value}" for name, value in told.items() if name not in plain or plain[name] != value)
@@ -104,6 +106,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--protocol", choices=PROTOCOLS, default="leave-last-out", help="of a dataset folder")
     parser.add_argument("--candidates", default=CANDIDATES, help="of the test cases of a dataset folder")
     parser.add_argument("--view", choices=get_args(View), default="description", help="how a folder's item is shown")
+    parser.add_argument("--blend-users", type=int, help="validation cases of a folder's blends, at most")
     parser.add_argument("--rivals", nargs="+", type=Path, metavar="RUN", help="run files to measure beside a folder's")
     parser.add_argument("--pupils", type=int, help="training cases, in the place of as many as --budget allows")
     parser.add_argument("--more", type=int, default=0, help="further cases, in a third lesson; of the toy shop")

@@ -140,8 +140,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     pairs = []
     for names, parts in ((names, {name: systems[name] for name in names}) for names in blends):
         without = "+".join(("blend", *names[len(BLENDED) :]))
-        systems[without] = srec.Blend.like(tested, parts)
-        systems[f"{without}+lora"] = srec.Blend.like(tested, {**parts, "lora": taught})
+        systems[without] = srec.Blend.like(tested, parts, users=options.blend_users)
+        systems[f"{without}+lora"] = srec.Blend.like(tested, {**parts, "lora": taught}, users=options.blend_users)
         pairs += [(f"{without}+lora", other) for other in (without, "markov", *theirs)] + [(without, "markov")]
     found = measured(tested, systems, served=chosen, lora=lora, base=base, options=options, folder=out, pairs=pairs)
     return {

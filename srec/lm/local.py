@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from srec.lm.guide import Grammar, Guide
 
 DEFAULT_MAX_TOKENS = 512
+PASS_COST = 10  # positions: reading all weights once, beside what it takes to compute them
 LABEL_IDS = "logprob_token_ids"  # the extension by which vLLM, too, is asked for certain tokens' log-probabilities
 
 
@@ -381,8 +382,15 @@ class LocalEngine:
 
     def _answer(self, jobs: list[Job]) -> None:
         jobs = self._seen(jobs)
+        for alike in ([job for job in jobs if job.max_tokens == 1], [job for job in jobs if job.max_tokens > 1]):
+            if alike:
+                self._answer_alike(alike)
+
+    def _answer_alike(self, jobs: list[Job]) -> None:
+        """Jobs of one token each, or of several: a group of those takes as many passes as its longest answer."""
         keys = [job.keys for job in jobs]
-        for group in plan(keys):
+        passes = (1 + max(job.max_tokens for job in jobs)) // 2  # answers end before their bound
+        for group in plan(keys, group_cost=PASS_COST * passes):
             shared_embeddings = self._embeddings(jobs[group.members[0]])[: group.shared]
             lengths = [len(job.ids) - group.shared + (job.max_tokens if job.max_tokens > 1 else 0) for job in jobs]
             for members in chunks(group, lengths, most_rows=self._max_rows, most_positions=self._max_positions):

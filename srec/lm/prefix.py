@@ -10,6 +10,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -37,23 +38,36 @@ def common_length(a: Sequence[int], b: Sequence[int]) -> int:
     return next(i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
 
 
-def plan(prompts: Sequence[Keys]) -> list[Group]:
-    """Group prompts so that much is shared; every prompt keeps at least one position of its own.
+def plan(prompts: Sequence[Keys], *, group_cost: int = 0) -> list[Group]:
+    """Group prompts so that the most positions are saved; every prompt keeps at least one position of its own.
 
-    Greedy over the sorted prompts: a prompt joins a group as long as the group then saves no less than without it.
+    A group saves its shared positions for each member but one, and costs `group_cost` positions, since what takes the
+    same for one row as for many is done once more. Of all groupings of neighbours in sorted order the best is found,
+    from the first prompt on (dynamic programming).
     """
     order = sorted(range(len(prompts)), key=lambda i: prompts[i])
+    ranked = [prompts[i] for i in order]
+    alike = [0, *(common_length(a, b) for a, b in pairwise(ranked))]
+    saved, begins = [0], [0]  # of the first prompts, by their number: what is saved, and where the last group begins
+    for stop, last in enumerate(ranked, start=1):
+        best, begin, shared = saved[stop - 1], stop - 1, len(last) - 1
+        for earlier in range(stop - 2, -1, -1):
+            shared = min(shared, alike[earlier + 1], len(ranked[earlier]) - 1)
+            if shared < 1:
+                break
+            if (found := saved[earlier] + (stop - earlier - 1) * shared) >= best:
+                best, begin = found, earlier
+        saved.append(best - group_cost)
+        begins.append(begin)
     groups: list[Group] = []
-    for i in order:
-        if groups:
-            last = groups[-1]
-            first = prompts[last.members[0]]
-            shared = min(last.shared, common_length(first, prompts[i]), len(prompts[i]) - 1)
-            if len(last.members) * shared >= (len(last.members) - 1) * last.shared and shared > 0:
-                groups[-1] = Group(shared, (*last.members, i))
-                continue
-        groups.append(Group(len(prompts[i]) - 1, (i,)))
-    return groups
+    stop = len(order)
+    while stop:
+        begin = begins[stop]
+        members = tuple(order[begin:stop])
+        lengths = (*alike[begin + 1 : stop], *(len(ranked[i]) - 1 for i in range(begin, stop)))
+        groups.append(Group(min(lengths), members))
+        stop = begin
+    return groups[::-1]
 
 
 class PrefixCache:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise, product
+
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -80,6 +83,45 @@ def test_prompts_with_one_beginning_make_one_group():
 def test_prompts_of_two_users_make_two_groups():
     groups = plan([(1, 5, 5, 5, 2), (1, 6, 6, 6, 2), (1, 5, 5, 5, 3), (1, 6, 6, 6, 3)])
     assert groups == [Group(4, (0, 2)), Group(4, (1, 3))]
+
+
+def test_a_prompt_on_its_own_takes_nothing_from_the_groups_behind_it():
+    alone, first, second = (
+        (1, 4, 9),
+        [(1, *[5] * 30, own) for own in range(4)],
+        [(1, *[6] * 30, own) for own in range(4)],
+    )
+    groups = plan([alone, *first, *second])
+    assert {group.shared for group in groups if len(group.members) > 1} == {31}
+
+
+def test_no_grouping_of_neighbours_saves_more():
+    rng = np.random.default_rng(0)
+    for _ in range(80):
+        prompts = sorted(tuple(rng.integers(2, size=rng.integers(1, 8)).tolist()) for _ in range(6))
+        for cost in (0, 3):
+            found = sum(worth(group.shared, len(group.members), cost) for group in plan(prompts, group_cost=cost))
+            assert found == max(
+                sum(worth(shared_by(part), len(part), cost) for part in parts) for parts in cuts(prompts)
+            )
+
+
+def worth(shared, members, cost):
+    return (members - 1) * shared - cost
+
+
+def shared_by(prompts):
+    """What all share while each keeps a position; far below nought where they cannot stand together."""
+    most = min(map(len, prompts)) - 1
+    alike = next((i for i in range(most) if len({prompt[i] for prompt in prompts}) > 1), most)
+    return alike if alike or len(prompts) == 1 else -1_000
+
+
+def cuts(items):
+    """All ways to cut a list into parts."""
+    for places in product((False, True), repeat=len(items) - 1):
+        edges = [0, *(place for place, is_cut in enumerate(places, start=1) if is_cut), len(items)]
+        yield [items[start:stop] for start, stop in pairwise(edges)]
 
 
 def test_equal_prompts_keep_a_position_of_their_own():

@@ -28,6 +28,7 @@ from srec.data.part import before_last, part
 from srec.data.splits import cutoffs_of
 from srec.evaluation.changes import grey_for_none, shuffled, with_items, without_picture, without_text
 from srec.evaluation.rankers import BASELINES
+from srec.evaluation.trec import read_run
 from srec.learn.rows import read_rows
 from srec.stages.scoring import View
 from srec.stages.wording import described
@@ -131,7 +132,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     )
     tested = of_users(data, test, options=options)
     taught = with_lm(chosen, srec.connect(f"local:{base}#{lora.folder}"))
-    theirs = {named_of(path): f"run:{path}" for path in options.rivals or ()}
+    theirs = {named_of(path): read_run(path) for path in options.rivals or ()}
     systems: dict[str, Any] = {name: name for name in BASELINES} | theirs
     systems |= {"base": with_lm(chosen, student), "lora": taught}
     ablations = {**ABLATIONS, "shuffled": partial(shuffled, seed=options.seed, read=taught.read)}

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import get_args
 
 from srec.data.cases import PROTOCOLS
+from srec.errors import SrecError
 from srec.stages.scoring import View
 
 sys.path[0] = str(
@@ -32,6 +33,7 @@ import toys
 
 HERE = Path(__file__).parent
 CANDIDATES = "uniform:20"
+OF_A_FOLDER = ("task", "protocol", "candidates", "view", "rivals", "blend_users")
 
 
 def main() -> None:
@@ -41,7 +43,10 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     world = toys if options.world == "toyshop" else folder
     options.command = command(options)
-    found = world.run(options)
+    try:
+        found = world.run(options)
+    except SrecError as error:
+        raise SystemExit(str(error)) from error
     found["command"] = options.command
     found["date"] = datetime.now(UTC).date().isoformat()
     print(record.table(found))
@@ -118,7 +123,12 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures here")
     parser.add_argument("--keep", type=Path, metavar="RUN", help="keep the evaluation in this folder, for srec report")
     parser.add_argument("--table", type=Path, metavar="OUT", help="write all metrics and slices here")
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.world == "toyshop":
+        for name in OF_A_FOLDER:
+            if getattr(given, name) != parser.get_default(name):
+                parser.error(f"--{name.replace('_', '-')} is of a dataset folder, and the world is the toy shop")
+    return given
 
 
 if __name__ == "__main__":

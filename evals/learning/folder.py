@@ -40,8 +40,8 @@ KINDS = 4
 DEV_USERS = 30
 STEP_BACK = 2  # training cases of a user end so many events before each other
 BLENDED = ("markov", "item-knn", "recent-popularity", "content-knn")
-ABLATIONS = {
-    "no_text": partial(with_items, change=without_text),
+NO_TEXT = {"no_text": partial(with_items, change=without_text)}
+OF_PICTURES = {
     "no_image": partial(with_items, change=without_picture),
     "grey_for_none": partial(with_items, change=grey_for_none),
 }
@@ -105,6 +105,8 @@ def program(words: Words = FILMS, *, view: View = "description") -> srec.MLLMSRe
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Tune on some users' labels, test on others, beside all rankers on the same candidates."""
+    theirs = {named_of(path): read_run(path) for path in options.rivals or ()}  # what is wrong is said before training
+    blends = [BLENDED, *([(*BLENDED, best(options.rivals))] if options.rivals else [])]
     data = srec.load(options.world)
     out = options.out / "-".join((data.name, str(options.seed), *map(plain, asked_for(options))))
     out.mkdir(parents=True, exist_ok=True)
@@ -132,12 +134,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     )
     tested = of_users(data, test, options=options)
     taught = with_lm(chosen, srec.connect(f"local:{base}#{lora.folder}"))
-    theirs = {named_of(path): read_run(path) for path in options.rivals or ()}
     systems: dict[str, Any] = {name: name for name in BASELINES} | theirs
     systems |= {"base": with_lm(chosen, student), "lora": taught}
-    ablations = {**ABLATIONS, "shuffled": partial(shuffled, seed=options.seed, read=taught.read)}
+    ablations = {**NO_TEXT, **(OF_PICTURES if options.view != "description" else {})}
+    ablations["shuffled"] = partial(shuffled, seed=options.seed, read=taught.read)
     systems |= {f"lora_{name}": changed(taught, change) for name, change in ablations.items()}
-    blends = [BLENDED, *([(*BLENDED, best(options.rivals))] if options.rivals else [])]
     pairs = []
     for names, parts in ((names, {name: systems[name] for name in names}) for names in blends):
         without = "+".join(("blend", *names[len(BLENDED) :]))
@@ -173,7 +174,9 @@ def best(runs: Sequence[Path]) -> str:
     """The system that was best on validation, as the `.json` beside its run says."""
 
     def reached(run: Path) -> float:
-        return float(json.loads(run.with_suffix(".json").read_text("utf-8"))["folds"][-1]["validation_ndcg@10"])
+        if not (beside := run.with_suffix(".json")).is_file():
+            raise SystemExit(f"--rivals {run}: {beside.name} is not beside it; give runs that evals/baselines wrote")
+        return float(json.loads(beside.read_text("utf-8"))["folds"][-1]["validation_ndcg@10"])
 
     return named_of(max(runs, key=reached))
 

@@ -382,7 +382,7 @@ class LocalEngine:
 
     def _answer(self, jobs: list[Job]) -> None:
         jobs = self._seen(jobs)
-        for alike in ([job for job in jobs if job.max_tokens == 1], [job for job in jobs if job.max_tokens > 1]):
+        for alike in ([job for job in jobs if job.max_tokens <= 1], [job for job in jobs if job.max_tokens > 1]):
             if alike:
                 self._answer_alike(alike)
 

@@ -15,7 +15,6 @@ TOLD = [path for path in RESULTS if {"rankers", "taught_cases"} & json.loads(pat
 def leaderboard():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(EVALS)
-        patch.syspath_prepend(EVALS / "learning")
         return importlib.import_module("leaderboard")
 
 

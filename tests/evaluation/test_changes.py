@@ -8,6 +8,7 @@ from PIL import Image as Pillow
 import srec
 from srec.evaluation.changes import (
     blank,
+    grey_for_none,
     noisy,
     shuffled,
     strangers,
@@ -44,6 +45,13 @@ def test_a_picture_of_noise_is_one_of_a_few_and_shows_nothing(shop):
         halves = np.split(pixels(item), 2)
         assert pixels(item).std() > 20
         assert abs(halves[0].mean() - halves[1].mean()) < 5
+
+
+def test_a_grey_picture_stands_in_where_there_is_none_and_nowhere_else(shop):
+    item = shop.data.items["toy00000"]
+    bare = replace(item, image=None)
+    assert grey_for_none(item) is item
+    assert grey_for_none(bare) == blank(item)
 
 
 def test_an_item_without_a_picture_stays_without(shop):

@@ -35,7 +35,7 @@ class Taste:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where a ranker put each target (None: nowhere) among its candidates, and what it put first."""
+    """Where a ranker put the targets among its candidates, best first (None: nowhere), and what it put first."""
 
     ranker: str
     ranks: tuple[float | None, ...]
@@ -108,7 +108,7 @@ def _standing(run: RunFolder, name: str, ranked: Mapping[str, Any]) -> Standing:
     first: Sequence[str] = ranked["item_ids"][:FIRST]
     return Standing(
         ranker=name,
-        ranks=tuple(ranked["ranks"]),
+        ranks=tuple(sorted(ranked["ranks"], key=lambda rank: (rank is None, rank))),
         candidates=ranked["candidates"],
         first=tuple(item(run, item_id) for item_id in first),
     )

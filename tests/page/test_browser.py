@@ -14,6 +14,7 @@ import pytest
 from hostile_texts import HOSTILE
 
 import srec
+from srec.data.folder import Dataset
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is missing; pip install '.[dev]' brings it")
 WebDriverWait = pytest.importorskip("selenium.webdriver.support.wait").WebDriverWait
@@ -119,6 +120,25 @@ def test_the_page_loads_without_errors_or_requests_in_any_scheme_and_width(brows
     paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     lightness = sum(map(int, re.findall(r"\d+", paper)[:3])) / 3
     assert lightness > 200 if scheme == "light" else lightness < 60
+
+
+@pytest.mark.parametrize("width", SIZES.values(), ids=SIZES)
+def test_many_targets_make_no_page_wide_and_the_best_ranks_are_told(browser, tmp_path, width):
+    items = [srec.Item(item_id=f"i{n:03}", title=f"thing {n}") for n in range(120)]
+    rows = [(f"u{user}", f"i{n:03}", 60 * n, 5.0) for user in range(4) for n in range(user, 90 + user)]
+    data = Dataset.of("many", items, rows)
+    cases = srec.cases(data, task="like:5", protocol="global-time", cutoffs=[600], candidates="uniform:20")
+    assert min(len(case.target_ids) for case in cases) > 60
+    report = srec.evaluate(cases, "popularity", out=tmp_path / "run")
+    show(browser, srec.report(tmp_path / "run").path, width=width)
+    browser.execute_script("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    wide, room = browser.execute_script(
+        "const all = document.documentElement; return [all.scrollWidth, all.clientWidth]"
+    )
+    assert wide == room
+    best = min(min(case.ranks) for case in report.rankers["popularity"].cases)
+    told = browser.execute_script("return [...document.querySelectorAll('.placed')].map((one) => one.textContent)")
+    assert any(re.fullmatch(rf"target at {best:g}, .* and \d+ more of \d+", one) for one in told)
 
 
 def test_a_click_sorts_a_table_and_another_turns_it_round(browser, page):

@@ -164,7 +164,7 @@ def reasons(out: Console, explanations: Sequence[Explanation], *, reasoning_once
         for evidence in one.evidence:
             out.print(_indented(f"speaks for it: {_evidence(evidence)}"))
         if one.tastes:
-            out.print(_indented(f"fits the tastes: {', '.join(one.tastes)}"))
+            out.print(_indented(f"fits the taste{'s' * (len(one.tastes) > 1)}: {', '.join(one.tastes)}"))
         if one.contradictions:
             out.print(_indented(f"picture and text disagree: {'; '.join(one.contradictions)}"))
         if not reasoning_once and one.score.reason:

@@ -14,15 +14,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import srec
 from srec.data.cases import CaseSet
-from srec.evaluation.paired import corrected
-from srec.evaluation.report import Report
 
 HERE = Path(__file__).parent
 SCRIPTS = {
@@ -95,18 +93,11 @@ def table(cases: CaseSet, rivals: Sequence[str], *, out: Path, rule: str, seed: 
     report = srec.evaluate(cases, rankers, seed=seed)
     print(report)
     blends = [name for name in rankers if name.startswith("blend")]
-    pairs = compared(report, [(blend, name) for blend in blends for name in (*OURS, *rivals)])
+    pairs = [(blend, name) for blend in blends for name in (*OURS, *rivals)]
     told = report.to_dict(per_case=False)
     del told["comparisons"]  # of every pair; those worth a look are in `paired`
-    return told | {"rivals": facts, "paired": pairs, "command": command()}
-
-
-def compared(report: Report, pairs: Sequence[tuple[str, str]]) -> list[Mapping[str, Any]]:
-    """The first of each pair less the second, p corrected for all pairs of a metric."""
-    found = []
-    for metric in METRICS:
-        found += corrected([report.compare(first, second, metric=metric) for first, second in pairs])
-    return [asdict(pair) for pair in found]
+    paired = [asdict(pair) for metric in METRICS for pair in report.comparisons(metric, pairs=pairs).pairs]
+    return told | {"rivals": facts, "paired": paired, "command": command()}
 
 
 def candidates_of(out: Path, rule: str) -> Path:

@@ -170,10 +170,8 @@ def questions(cases: CaseSet, fold: Fold) -> Iterator[Question]:
 
 def searched(rival: Rival, cases: CaseSet, fold: Fold, *, seed: int, config: Config | None) -> tuple[Answer, Found]:
     """The rival with its best settings, fitted on all training events of the fold; given a `config`, with that."""
-    if config is None:
-        found = search(rival, validation(cases, fold, candidates="full", users=None, seed=seed), seed=seed)
-    else:
-        found = Found(config=config)
+    held_out = validation(cases, fold, candidates="full", users=None, seed=seed)
+    found = search(rival, held_out, seed=seed) if config is None else taken(rival, held_out, config, seed=seed)
     return fitted(rival, fold.train, found.config, items=cases.items, seed=seed), found
 
 
@@ -199,6 +197,14 @@ def search(rival: Rival, held_out: CaseSet, *, seed: int) -> Found:
             if number - last >= rival.patience:
                 break
     return best
+
+
+def taken(rival: Rival, held_out: CaseSet, config: Config, *, seed: int) -> Found:
+    """Given settings, with what they reach on the validation cases; none were tried."""
+    fold = held_out.folds[-1]
+    asked = list(questions(held_out, fold))
+    scores = fitted(rival, fold.train, config, items=held_out.items, seed=seed)(asked)
+    return Found(config=config, ndcg=ndcg(scores, asked), scores=scores)
 
 
 def ndcg(scores: Floats, asked: Sequence[Question]) -> float:

@@ -14,7 +14,6 @@ from typing import Any
 
 import srec
 from srec.data.cases import CaseSet
-from srec.evaluation.paired import corrected
 from srec.learn.rows import Row
 from srec.learn.train import Lora, Step
 
@@ -87,11 +86,7 @@ def write_table(report: srec.Report, pairs: Sequence[tuple[str, str]], *, comman
     """The whole report, of all metrics and slices, with what differs on the same cases, p corrected for all pairs."""
     told = report.to_dict(per_case=False)
     del told["comparisons"]  # of every pair; those worth a look are in `paired`
-    told["paired"] = [
-        asdict(pair)
-        for metric in METRICS
-        for pair in corrected([report.compare(a, b, metric=metric) for a, b in pairs])
-    ]
+    told["paired"] = [asdict(pair) for metric in METRICS for pair in report.comparisons(metric, pairs=pairs).pairs]
     to.parent.mkdir(parents=True, exist_ok=True)
     to.write_text(json.dumps(told | {"command": command}, indent=1) + "\n", encoding="utf-8")
 

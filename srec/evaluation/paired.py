@@ -8,7 +8,7 @@ Retrieval Evaluation*, CIKM 2007): if both were alike, each user's difference co
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -50,7 +50,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Comparisons:
-    """Every pair of rankers on one metric."""
+    """Pairs of rankers on one metric."""
 
     metric: str
     pairs: tuple[Difference, ...]
@@ -112,15 +112,24 @@ def difference(
     )
 
 
-def all_pairs(
-    columns: Mapping[str, Floats], *, metric: str, users: Sequence[Hashable], seed: int = 0, flips: int = FLIPS
+def compared(
+    columns: Mapping[str, Floats],
+    pairs: Iterable[tuple[str, str]] | None = None,
+    *,
+    metric: str,
+    users: Sequence[Hashable],
+    seed: int = 0,
+    flips: int = FLIPS,
 ) -> Comparisons:
-    """Every pair of the columns [cases] by name, the earlier less the later, with p corrected for their number."""
-    pairs = [
-        difference(first, second, metric=metric, users=users, seed=seed, flips=flips)
-        for first, second in combinations(columns.items(), 2)
+    """The first less the second of each of `pairs` of columns [cases], with p corrected for their number.
+
+    By default every pair, the earlier less the later.
+    """
+    found = [
+        difference((a, columns[a]), (b, columns[b]), metric=metric, users=users, seed=seed, flips=flips)
+        for a, b in (combinations(columns, 2) if pairs is None else pairs)
     ]
-    return Comparisons(metric=metric, pairs=tuple(corrected(pairs)))
+    return Comparisons(metric=metric, pairs=tuple(corrected(found)))
 
 
 def corrected(pairs: Sequence[Difference]) -> list[Difference]:

@@ -17,7 +17,7 @@ import numpy as np
 from srec.errors import InputError
 from srec.evaluation.fitting import check_asks
 from srec.evaluation.metrics import bootstrap_table
-from srec.evaluation.paired import Difference, corrected, difference
+from srec.evaluation.paired import Difference, difference
 from srec.evaluation.probe_report import PLAIN, ProbeReport, ProbeRow
 from srec.evaluation.probes import Probe, chosen
 from srec.evaluation.rankers import Baseline
@@ -158,7 +158,7 @@ def _place(one: Probe, case: Case, scene: Scene) -> int | None:
 def _rows(
     applied: Sequence[Probe], report: Report, shifts: Mapping[str, Shifts], *, metric: str, seed: int
 ) -> dict[str, ProbeRow]:
-    moved = corrected([report.compare(one.name, PLAIN, metric) for one in applied])
+    moved = report.comparisons(metric, pairs=[(one.name, PLAIN) for one in applied]).pairs
     return {
         one.name: _row(one, report, gain, shifts[one.name], metric=metric, seed=seed)
         for one, gain in zip(applied, moved, strict=True)

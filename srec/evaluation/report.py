@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from srec.evaluation import calibration as calibrated
 from srec.evaluation.beyond import Beyond
 from srec.evaluation.calibration import Calibration
 from srec.evaluation.costs import Projection, costs_table, projected
-from srec.evaluation.paired import FLIPS, Comparisons, Difference, all_pairs, difference
+from srec.evaluation.paired import FLIPS, Comparisons, Difference, compared, difference
 from srec.evaluation.slices import Slices, Slicing, named_slicings, sliced
 from srec.evaluation.tables import Shown, cell, head, number, plain, table
 
@@ -119,12 +120,24 @@ class Report:
         first, second = ((name, self._column(name, metric)) for name in (a, b))
         return difference(first, second, metric=metric, users=self._users(), seed=self._seed(seed), flips=flips)
 
-    def comparisons(self, metric: str | None = None, *, seed: int | None = None, flips: int = FLIPS) -> Comparisons:
-        """`compare` for every pair of rankers, with p corrected for their number."""
+    def comparisons(
+        self,
+        metric: str | None = None,
+        *,
+        pairs: Iterable[tuple[str, str]] | None = None,
+        seed: int | None = None,
+        flips: int = FLIPS,
+    ) -> Comparisons:
+        """`compare` for the planned `pairs`, by default for every two rankers, with p corrected for their number.
+
+        >>> report.comparisons(pairs=[("mine", "item-knn"), ("mine", "markov")])  # doctest: +SKIP
+        """
         metric = metric or f"ndcg@{self.shown_k}"
         _check_flips(flips)
-        columns = {name: self._column(name, metric) for name in self.rankers}
-        return all_pairs(columns, metric=metric, users=self._users(), seed=self._seed(seed), flips=flips)
+        planned = None if pairs is None else list(pairs)
+        names = self.rankers if planned is None else dict.fromkeys(chain.from_iterable(planned))
+        columns = {name: self._column(name, metric) for name in names}
+        return compared(columns, planned, metric=metric, users=self._users(), seed=self._seed(seed), flips=flips)
 
     def slices(self, by: Mapping[str, Slicing] | Iterable[str] | None = None, *, metric: str | None = None) -> Slices:
         """A metric of every ranker on slices of the cases: by `item`, `history`, `image`, `tie` and `gap`.

@@ -109,6 +109,9 @@ def test_given_settings_are_taken_without_a_search(shop, candidates, tmp_path):
     told = rival.run(counts, shop, [candidates], [tmp_path / "counts.run"], config={"sign": -1, "power": 2})[0]
     assert told["folds"][0]["tried"] == []
     assert told["folds"][0]["config"] == {"sign": -1, "power": 2}
+    searched = rival.run(Counts(), shop, [candidates], [tmp_path / "searched.run"])[0]
+    reached = {json.dumps(one["config"]): one["ndcg@10"] for one in searched["folds"][0]["tried"]}
+    assert told["folds"][0]["validation_ndcg@10"] == pytest.approx(reached['{"sign": -1, "power": 2}'], abs=1e-5)
 
 
 def test_settings_that_no_trial_has_are_refused(shop, candidates, tmp_path):

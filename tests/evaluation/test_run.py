@@ -341,6 +341,9 @@ def test_two_rankers_are_compared_case_by_case():
     assert found == report.compare("popularity", "random", "auc")
     assert report.compare("random", "random").p == 1.0
     assert [(one.a, one.b) for one in report.comparisons("auc").pairs] == [("random", "popularity")]
+    assert report.comparisons("auc", pairs=iter([("popularity", "random")])).pairs == (found,)
+    with pytest.raises(InputError, match="ranker 'ease' is not in this report"):
+        report.comparisons("auc", pairs=[("popularity", "ease")])
 
 
 @pytest.mark.parametrize(

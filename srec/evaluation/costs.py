@@ -1,7 +1,7 @@
 """What a program costs: each stage, one recommendation, and a catalogue and a user base of any size.
 
-Unit costs are measured on what was computed anew: the description of an item, the summaries and the profile of a user,
-the score of a candidate. What came from a store tells nothing of a cost and is left out.
+Unit costs are measured on what was computed anew: the description of an item, the summaries, the profile
+and the reasoning of a user, the score of a candidate. What came from a store tells nothing of a cost and is left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from srec.evaluation.report import RankerReport
     from srec.lm.usage import StageUsage
 
-UNITS = {"fusion": "item", "preference": "user", "profiling": "user", "scoring": "candidate"}
+UNITS = {"fusion": "item", "preference": "user", "profiling": "user", "reasoning": "user", "scoring": "candidate"}
 HEADS = ("LM calls", "tokens in", "tokens out", "seconds")
 MILLION = 1_000_000
 HOUR_S = 3_600

@@ -109,7 +109,7 @@ def at_stage(name: str, *, units: int = 0, alone: bool = False) -> Iterator[Bloc
     """Count what happens inside the block, and its seconds, for the stage of this name too.
 
     `units` is how many results the block makes; one that learns it on the way sets it on what `with` gives it. `alone`
-    says that it is the only block that is open meanwhile.
+    says that it is the only block that is open meanwhile. What a block inside it is named for is counted there alone.
     """
     token, began, outer, block = _stage.set(name), time.perf_counter(), _open.get(), Block(units)
     try:
@@ -117,9 +117,10 @@ def at_stage(name: str, *, units: int = 0, alone: bool = False) -> Iterator[Bloc
             yield block
     finally:
         _stage.reset(token)
-        seconds = time.perf_counter() - began
+        within = sum(usage.seconds for stage, usage in inside.stages.items() if stage != name)
+        seconds = max(0.0, time.perf_counter() - began - within)
         took = {"seconds": seconds, "alone_s": seconds if alone else 0.0}
-        fresh = _fresh(block, inside, took)
+        fresh = _fresh(block, inside.stages.get(name, StageUsage()), took)
         for usage in outer:
             usage.spend(name, took, fresh)
 
@@ -130,12 +131,12 @@ def record(**counts: int) -> None:
         usage.add(stage=_stage.get(), **counts)
 
 
-def _fresh(block: Block, inside: Usage, took: Mapping[str, float]) -> dict[str, float]:
+def _fresh(block: Block, own: StageUsage, took: Mapping[str, float]) -> dict[str, float]:
     """What a block adds to the fresh results: nothing, if it had answers from a store. What failed was paid for too."""
-    if not block.units or inside.cache_hits:
+    if not block.units or own.cache_hits:
         return {}
     counts = ("lm_calls", "prompt_tokens", "output_tokens")
-    return {"units": block.units, **took} | {name: getattr(inside, name) for name in counts}
+    return {"units": block.units, **took} | {name: getattr(own, name) for name in counts}
 
 
 def _add(counted: StageUsage | Fresh, counts: Mapping[str, float]) -> None:

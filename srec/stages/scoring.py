@@ -9,7 +9,7 @@ import dspy
 
 from srec.errors import InputError
 from srec.lm.adapters import ScoreAdapter, StructuredAdapter, picture
-from srec.lm.usage import record
+from srec.lm.usage import at_stage, record
 from srec.parallel import parallel
 from srec.stages.calls import about
 from srec.stages.kept import FAILURES, kept, lm_of, predict
@@ -77,7 +77,7 @@ class CoTScoring(dspy.Module):
         """One score for each candidate, in order; what could not be computed is a score of None that says why."""
         lm_of(self.judge)
         who, wants = profile_text(profile), preference_text(preference)
-        thought = self._reason(who, wants, "", None) if self.reasoning == "user" else ""
+        thought = self._once(who, wants) if self.reasoning == "user" else ""
 
         def score(item: Item) -> Score:
             text, shown = self._shown(item, descriptions or {})
@@ -97,6 +97,11 @@ class CoTScoring(dspy.Module):
                 return Score(item_id=item.item_id, value=None, error=_sentence(error))
 
         return parallel(score, candidates, workers=self.workers)
+
+    def _once(self, who: str, wants: str) -> str:
+        """The reasoning that all candidates of a user share; its cost is none of theirs."""
+        with at_stage("reasoning", units=1):
+            return self._reason(who, wants, "", None)
 
     def _shown(self, item: Item, descriptions: Mapping[str, ItemDescription]) -> tuple[str, Image | None]:
         """What stands for a candidate in the prompt: text, picture, or both."""

@@ -43,6 +43,17 @@ def test_a_projection_to_what_was_measured_is_what_it_took(asked, report):
     assert 0 < found.total.seconds <= row.seconds * 1.01
 
 
+def test_what_is_reasoned_once_a_user_does_not_grow_with_the_candidates(shop, program, report):
+    row = report.rankers["program"]
+    assert row.stages["reasoning"].fresh.units == row.stages["reasoning"].lm_calls == 6
+    assert row.stages["scoring"].fresh.units == row.stages["scoring"].lm_calls == 30
+    wider = srec.cases(shop.data, users=6, candidates="uniform:8", seed=5)
+    more = srec.evaluate(wider, {"program": program}, lm=oracle(shop), workers=1).rankers["program"]
+    found = report.projected("program", items=more.stages["fusion"].fresh.units, users=6, candidates=9)
+    assert found.total.lm_calls == pytest.approx(more.lm_calls)
+    assert found.total.output_tokens == pytest.approx(more.output_tokens, rel=0.01)
+
+
 def test_seconds_of_users_at_once_are_divided_by_them_whatever_the_stage(report):
     stages = {
         "fusion": StageUsage(seconds=30, fresh=Fresh(units=60, seconds=30)),

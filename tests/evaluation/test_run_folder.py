@@ -42,7 +42,7 @@ def test_keeping_a_run_asks_nothing_more(cases, run):
 
 def test_the_calls_of_all_stages_add_up(run):
     row = run[1].rankers["program"]
-    assert list(row.stages) == ["fusion", "preference", "profiling", "scoring"]
+    assert list(row.stages) == ["fusion", "preference", "profiling", "reasoning", "scoring"]
     for name in ("lm_calls", "cache_hits", "prompt_tokens", "output_tokens", "failures"):
         assert sum(getattr(stage, name) for stage in row.stages.values()) == getattr(row, name)
     assert row.stages["profiling"].lm_calls + row.stages["profiling"].cache_hits == 3

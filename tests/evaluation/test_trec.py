@@ -112,6 +112,14 @@ def test_a_file_that_scores_every_target_and_not_the_other_candidates_gives_the_
         check_run(drawn_else, asked("t", "c", "d", "e", target="t"))
 
 
+def test_a_target_whose_score_failed_hides_no_file_of_other_candidates(tmp_path):
+    holes = of_users(tmp_path, "t", "a", "b", "c", "d")
+    missed = [("u0@9", ("x", "a", "b", "y", "z"), ("x",))]
+    with pytest.raises(CandidateError, match=r"scores nearly every target .* case 'u0@9'"):
+        check_run(holes, missed + asked("t", "e", "f", "g", "h", target="t")[1:] * 2)
+    check_run(holes, 3 * missed + asked("t", "e", "f", "g", "h", target="t"))
+
+
 @pytest.mark.parametrize(
     ("items", "target", "why"),
     [

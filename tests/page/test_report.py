@@ -98,7 +98,7 @@ def test_metrics_stand_with_interval_and_chance(page, small_run):
 
 
 def test_the_cost_of_every_stage_is_told(page):
-    for stage in ("fusion", "preference", "profiling", "scoring"):
+    for stage in ("fusion", "preference", "profiling", "reasoning", "scoring"):
         assert f'<th scope="row">{stage}</th>' in page
 
 

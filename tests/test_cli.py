@@ -318,7 +318,10 @@ def test_an_evaluation_tells_what_a_larger_one_would_take(shop, server):
     assert "1,000 items, 100,000 users with 4 candidates each" in first
     assert "money" in first
     assert "took all of fusion" in " ".join(ask(*args).stdout.split())
-    for wrong in ("1000", "1000x", "-1x5", "1e3xinf"):
+    more = (*args[:-7], "--store", "t", "--project", "1000x100000x9", "--json", "out.json")
+    assert "1,000 items, 100,000 users with 9 candidates each" in ask(*more).stdout
+    assert json.loads(Path("out.json").read_text())["projected"]["program"]["candidates"] == 9
+    for wrong in ("1000", "1000x", "-1x5", "1e3xinf", "1x2x3x4"):
         refused = ask("evaluate", shop, "--ranker", "random", "--project", wrong)
         assert refused.exit_code == 2
         assert "--project" in refused.output
@@ -327,6 +330,19 @@ def test_an_evaluation_tells_what_a_larger_one_would_take(shop, server):
 def test_without_per_case_the_json_is_short(shop):
     result = ask("evaluate", shop, "--ranker", "random", "--candidates", "uniform:5", "--json", "-")
     assert "cases" not in json.loads(result.stdout)["rankers"]["random"]
+
+
+def test_one_metric_is_that_of_pairs_slices_json_and_the_kept_run(shop):
+    args = ("evaluate", shop, "--ranker", "random,popularity", "--candidates", "uniform:5", "--slices", "item")
+    shown = ask(*args, "--compare", "recall@3", "--json", "out.json", "--out", "run").stdout
+    assert "Paired differences of Recall@3" in shown
+    assert "NDCG@3" in shown
+    for told in (json.loads(Path("out.json").read_text()), json.loads(Path("run/report.json").read_text())):
+        assert told["metric"] == told["comparisons"][0]["metric"] == told["slices"]["metric"] == "recall@3"
+    assert "NDCG@20" in ask(*args, "--metric", "ndcg@20").stdout
+    two = ask(*args, "--metric", "auc", "--compare", "ndcg@10")
+    assert two.exit_code == 2
+    assert "--metric auc and --compare ndcg@10 ask for two metrics" in " ".join(two.output.split())
 
 
 def test_several_seeds_end_in_one_table(shop):
@@ -369,10 +385,11 @@ def test_a_projection_needs_a_program(shop):
     assert "--project says nothing without a program to measure" in " ".join(result.output.split())
 
 
-def test_cut_offs_are_seconds(folder):
+def test_cut_offs_are_seconds_or_dates(folder):
     args = ["evaluate", folder, "--ranker", "random", "--protocol", "global-time", "--cutoffs"]
     assert ask(*args, "150").exit_code == 0
-    assert "no whole Unix seconds" in ask(*args, "yesterday").output
+    assert ask(*args, "1970-01-01T00:02:30").stdout == ask(*args, "150").stdout
+    assert "'yesterday' is no date and no Unix seconds" in " ".join(ask(*args, "yesterday").output.split())
     assert "cut-off 9 has no event before it" in " ".join(ask(*args, "9").output.split())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,11 +33,13 @@ from srec.cli.options import (
     Workers,
 )
 from srec.cli.outcome import end, print_report, tell_rejected, unscored, write_object
-from srec.cli.parts import check_metric, check_probed_metric, need, of_cases, pair, projections, refuse
+from srec.cli.parts import need, numbers, of_cases, projections, refuse, told_of
 from srec.errors import InputError
 from srec.exits import notice
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from srec.data.cases import CaseSet
     from srec.evaluation.seeds import SeedReport
     from srec.recommender import MLLMSRec
@@ -70,8 +73,11 @@ def evaluate(
     users: Users = None,
     seed: Seed = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Once for each of so many seeds, from --seed on.")] = 1,
+    metric: Annotated[
+        str | None, typer.Option(help="Of pairs, slices and page, its rank the table's: ndcg@20, recall@5, auc.")
+    ] = None,
     compare: Annotated[
-        str | None, typer.Option(metavar="METRIC", help="Test every pair of rankers: ndcg@10, recall@10, mrr@10, auc.")
+        str | None, typer.Option(metavar="METRIC", help="--metric METRIC, and test every pair of rankers.")
     ] = None,
     slices: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Metrics on parts: item,history,image,tie,gap, or all.")
@@ -95,7 +101,8 @@ def evaluate(
     ] = None,
     costs: Annotated[bool, typer.Option("--costs", help="What each stage and a recommendation took.")] = False,
     project: Annotated[
-        str | None, typer.Option(metavar="ITEMSxUSERS", help="What the program would take for so many.")
+        str | None,
+        typer.Option(metavar="ITEMSxUSERS", help="What the program would take for so many; xCANDIDATES at will."),
     ] = None,
     price: Annotated[str | None, typer.Option(metavar="IN,OUT", help="Of a million tokens, for --project.")] = None,
     out: Annotated[
@@ -123,8 +130,8 @@ def evaluate(
         check_name(name)
     need("--project", project, beside="a program to measure", given=any(map(means_program, names)) or None)
     _check_draws(names, candidates, write_candidates, seeds=seeds)
-    sizes, prices = pair(project, "--project", "x", int), pair(price, "--price", ",", float)
-    check_metric(compare)
+    sizes, prices = numbers(project, "--project", "x", int, counts=(2, 3)), numbers(price, "--price", ",", float)
+    metric = _one_metric(metric, compare)
     by = None if slices in (None, "all") else list(named_slicings(named.several(slices)))
     program = named.program(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
@@ -149,6 +156,7 @@ def evaluate(
         lambda one: first if one == seed else make(one),
         rankers(names, cases=first, program=program, users=blend_users),
         seeds=range(seed, seed + seeds),
+        metric=metric,
         workers=workers,
         lm=named.lm(model, console, connections=workers) if asks else None,
         store=named.store(store, source) if asks else None,
@@ -156,23 +164,26 @@ def evaluate(
         out=out,
     )
     tell_rejected(source)
-    for one in found.reports.values():
-        more = [one.beyond] * beyond + [one.calibration] * calibration + [one.costs] * costs
-        projected = projections(one, sizes, price=prices)
-        for part in (*of_cases(one, compare=compare, sliced=slices is not None, by=by), *more, *projected):
+    projected = {one: list(projections(report, sizes, price=prices)) for one, report in found.reports.items()}
+    for at, one in found.reports.items():
+        more = [one.beyond] * beyond + [one.calibration] * calibration + [one.costs] * costs + projected[at]
+        for part in (*of_cases(one, compared=compare is not None, sliced=slices is not None, by=by), *more):
             print_report(part, console)
     if seeds > 1:
         print_report(found.table, console)
-    _write(found, json_to, per_case=per_case)
+    _write(found, json_to, per_case=per_case, projected=projected)
     left_out = sum(map(unscored, found.reports.values()))
     end(left_out, "the program left candidates without a score; the table's notes say why")
 
 
-def _write(found: SeedReport, json_to: str | None, *, per_case: bool) -> None:
+def _write(found: SeedReport, json_to: str | None, *, per_case: bool, projected: Mapping[int, Sequence[Any]]) -> None:
     """The report of one seed or all as JSON, for which every pair of rankers is tested, where it is asked for."""
-    if json_to is not None:
-        told = found if len(found.reports) > 1 else next(iter(found.reports.values()))
-        write_object(told.to_dict(per_case=per_case), json_to)
+    if json_to is None:
+        return
+    told = found.to_dict(per_case=per_case)
+    for seed, report in told["reports"].items():
+        report["projected"] = told_of(projected[int(seed)])
+    write_object(told if len(found.reports) > 1 else next(iter(told["reports"].values())), json_to)
 
 
 def _check_draws(names: list[str], candidates: str, write_candidates: Path | None, *, seeds: int) -> None:
@@ -207,14 +218,34 @@ def report(
     show.console().print(str(page), markup=False, soft_wrap=True)
 
 
+def _one_metric(metric: str | None, compare: str | None) -> str | None:
+    """What `--metric` and `--compare` ask for, checked before anybody ranks."""
+    from srec.evaluation.metrics import rank_of
+
+    for asked in (metric, compare):
+        if asked is not None:
+            rank_of(asked)
+    if metric and compare and metric != compare:
+        raise InputError(f"--metric {metric} and --compare {compare} ask for two metrics; give one of them")
+    return metric or compare
+
+
 def _seconds(listed: str | None) -> list[int] | None:
-    """The cut-offs of an argument."""
-    if listed is None:
-        return None
+    """The cut-offs of an argument, each whole Unix seconds or an ISO date, whose day begins in UTC."""
+    return None if listed is None else [_second(part) for part in named.several(listed) or []]
+
+
+def _second(told: str) -> int:
+    """Unix seconds, or those of a date."""
     try:
-        return [int(part) for part in named.several(listed) or []]
+        if told.isdecimal():
+            return int(told)
+        at = datetime.fromisoformat(told)
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
     except ValueError:
-        raise InputError(f"cut-offs {listed!r} are no whole Unix seconds; give them separated by commas") from None
+        raise InputError(
+            f"cut-off {told!r} is no date and no Unix seconds; give such as 2024-01-01 or 1704067200, by commas"
+        ) from None
 
 
 def probe(
@@ -247,10 +278,11 @@ def probe(
     """Change one thing at a time (pictures, texts, order, stages) and see what it does to the program's ranking."""
     from srec import cases
     from srec import probe as run
+    from srec.evaluation.metrics import rank_of
     from srec.evaluation.probes import chosen as probes_of
 
     out, wanted = show.console(json_to), probes_of(named.several(probes))
-    check_probed_metric(metric)
+    rank_of(metric)
     program = named.program(
         named.fusion(data), recent=recent, window=window, step=step, reasoning=reasoning, view=view, workers=workers
     )

@@ -34,7 +34,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Same seed, same numbers.")]
 User = Annotated[str, typer.Option(help="The user's id.")]
 Task = Annotated[str, typer.Option(help="next, or like:4.0 with the rating from which an item is liked.")]
 Protocol = Annotated[str, typer.Option(help="leave-last-out or global-time.")]
-Cutoffs = Annotated[str | None, typer.Option(help="Of global-time: Unix seconds, by commas.")]
+Cutoffs = Annotated[str | None, typer.Option(help="Of global-time: dates or Unix seconds, by commas.")]
 Candidates = Annotated[
     str, typer.Option(help="full, uniform:20, popularity:99, rated (for like), retriever:NAME:200 or file:PATH.")
 ]

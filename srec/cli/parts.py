@@ -11,29 +11,20 @@ from srec.cli import named
 from srec.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     import typer
 
     from srec.evaluation.report import Report
 
 
-def of_cases(report: Report, *, compare: str | None, sliced: bool, by: list[str] | None) -> Iterator[Any]:
+def of_cases(report: Report, *, compared: bool, sliced: bool, by: list[str] | None) -> Iterator[Any]:
     """The report, and what is asked for of its cases."""
     yield report
-    if compare is not None:
-        yield report.comparisons(compare)
+    if compared:
+        yield report.comparisons()
     if sliced:
-        yield report.slices(by, metric=compare)
-
-
-def check_metric(metric: str | None) -> None:
-    """Raise InputError for a metric that no report has for each case, before anybody ranks."""
-    from srec.evaluation.run import KS
-
-    known = [f"{name}@{k}" for k in KS for name in ("ndcg", "recall", "mrr")] + ["auc"]
-    if metric is not None and metric not in known:
-        raise InputError(f"metric {metric!r} has no value per case; give one of {', '.join(known)}")
+        yield report.slices(by)
 
 
 def refuse(context: typer.Context, *, but: Container[str], why: str) -> None:
@@ -50,32 +41,37 @@ def need(option: str, told: object, *, beside: str, given: object) -> None:
         raise InputError(f"{option} says nothing without {beside}; give that too, or leave {option} out")
 
 
-def check_probed_metric(metric: str) -> None:
-    """Raise InputError for a metric that no probe can be measured by, before cases are made and a model is loaded."""
-    from srec.evaluation.probing import METRIC
-
-    if METRIC.fullmatch(metric) is None:
-        raise InputError(f"metric {metric!r} has no value per case; give auc, ndcg@10, recall@10 or mrr@10")
-
-
-def projections(report: Report, sizes: tuple[int, int] | None, *, price: tuple[float, float] | None) -> Iterator[Any]:
-    """What each program would take for so many items and users, or why that is not known; nothing without `sizes`."""
+def projections(report: Report, sizes: Sequence[int] | None, *, price: tuple[float, float] | None) -> Iterator[Any]:
+    """What each program would take for so many items, users and candidates, or why that is not known."""
+    if sizes is None:
+        return
+    wanted = dict(zip(("items", "users", "candidates"), sizes, strict=False))
     for name, row in report.rankers.items():
-        if row.stages and sizes is not None:
+        if row.stages:
             try:
-                yield report.projected(name, items=sizes[0], users=sizes[1], price=price)
+                yield report.projected(name, price=price, **wanted)
             except InputError as error:
                 yield Text(str(error))
 
 
-def pair(given: str | None, option: str, between: str, kind: Callable[[str], Any]) -> tuple[Any, Any] | None:
-    """The two numbers of an argument, each from 0 on."""
+def told_of(projected: Iterable[Any]) -> dict[str, Any]:
+    """Projections as plain values, by ranker; a sentence that stands for one is left out."""
+    from srec.evaluation.report import jsonable
+
+    return {one.ranker: jsonable(one) for one in projected if not isinstance(one, Text)}
+
+
+def numbers(
+    given: str | None, option: str, between: str, kind: Callable[[str], float], *, counts: Sequence[int] = (2,)
+) -> tuple[Any, ...] | None:
+    """The numbers of an argument, as many as one of `counts`, each from 0 on."""
     if given is None:
         return None
     try:
-        first, second = map(kind, given.split(between))
+        found = tuple(map(kind, given.split(between)))
     except ValueError:
-        first = second = math.nan
-    if not (0 <= first < math.inf and 0 <= second < math.inf):
-        raise InputError(f"{option} {given!r} is not two numbers from 0 on with {between!r} between them")
-    return first, second
+        found = ()
+    if len(found) not in counts or not all(0 <= one < math.inf for one in found):
+        many = " or ".join(map(str, counts))
+        raise InputError(f"{option} {given!r} is not {many} numbers from 0 on with {between!r} between them")
+    return found

@@ -11,6 +11,7 @@ All metrics are in [0, 1], larger is better.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,16 @@ Sparse = Any  # scipy.sparse.csr_array, which carries no types
 
 RESAMPLES = 1000
 LEVEL = 0.95
+PER_CASE = re.compile(r"auc|(?:ndcg|recall|mrr)@([1-9][0-9]{0,5})")
 CHUNK_CELLS = 4_000_000  # floats held at a time while resampling, 32 MB
+
+
+def rank_of(metric: str) -> int | None:
+    """The rank at which a metric cuts, None for AUC. Raises InputError for what has no value per case."""
+    known = PER_CASE.fullmatch(metric)
+    if known is None:
+        raise InputError(f"metric {metric!r} has no value per case; give auc, ndcg@10, recall@10 or mrr@10")
+    return int(known[1]) if known[1] else None
 
 
 def recall_at(k: int, scores: Sequence[Score], target_ids: Collection[str]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,12 +15,12 @@ import numpy as np
 
 from srec.errors import InputError
 from srec.evaluation.fitting import check_asks
-from srec.evaluation.metrics import bootstrap_table
+from srec.evaluation.metrics import bootstrap_table, rank_of
 from srec.evaluation.paired import Difference, difference
 from srec.evaluation.probe_report import PLAIN, ProbeReport, ProbeRow
 from srec.evaluation.probes import Probe, chosen
 from srec.evaluation.rankers import Baseline
-from srec.evaluation.run import KS, evaluate
+from srec.evaluation.run import evaluate
 from srec.evaluation.scene import Scene
 from srec.evaluation.shift import Floats, Shift, values_of
 from srec.recommender import MLLMSRec
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from srec.evaluation.report import Report
     from srec.store import Store
     from srec.types import Case, Score
-
-METRIC = re.compile(r"auc|(?:ndcg|recall|mrr)@([1-9][0-9]{0,5})")
 
 Shifts = dict[str, Shift]
 
@@ -64,7 +61,8 @@ def probe(
     >>> probe(cases, program, lm=lm, probes=["blank-image", "shuffled-order"])  # doctest: +SKIP
     """
     started = time.perf_counter()
-    wanted, ks = chosen(probes), _cuts(metric)
+    wanted = chosen(probes)
+    rank_of(metric)
     _check(program)
     with _keeping(store), dspy.context(**({"lm": lm} if lm is not None else {})):
         check_asks(program, name=PLAIN)
@@ -75,7 +73,7 @@ def probe(
         shifts: dict[str, Shifts] = {one.name: {} for one in applied}
         rankers = {PLAIN: _noted(_scores_of(program), plain)}
         rankers |= {one.name: _probed(one, scene, plain=plain, shifts=shifts[one.name]) for one in applied}
-        report = evaluate(cases, rankers, seed=seed, ks=ks, workers=workers, lm=lm, progress=progress)
+        report = evaluate(cases, rankers, seed=seed, metric=metric, workers=workers, lm=lm, progress=progress)
     return ProbeReport(
         data=report.data,
         n=report.n,
@@ -94,14 +92,6 @@ def probe(
         not_applicable={name: why for name, why in reasons.items() if why},
         seconds=time.perf_counter() - started,
     )
-
-
-def _cuts(metric: str) -> Sequence[int]:
-    """The ranks that `metric` needs measured."""
-    known = METRIC.fullmatch(metric)
-    if known is None:
-        raise InputError(f"metric {metric!r} has no value per case; give auc, ndcg@10, recall@10 or mrr@10")
-    return (int(known[1]),) if known[1] else KS
 
 
 def _check(program: MLLMSRec | Ranker) -> None:

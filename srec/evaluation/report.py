@@ -20,6 +20,7 @@ from srec.evaluation import calibration as calibrated
 from srec.evaluation.beyond import Beyond
 from srec.evaluation.calibration import Calibration
 from srec.evaluation.costs import Projection, costs_table, projected
+from srec.evaluation.metrics import rank_of
 from srec.evaluation.paired import FLIPS, Comparisons, Difference, compared, difference
 from srec.evaluation.slices import Slices, Slicing, named_slicings, sliced
 from srec.evaluation.tables import Shown, cell, head, number, plain, table
@@ -101,21 +102,28 @@ class Report:
     retrieved: Interval | None = None
     statistics: Statistics | None = None
     cases: tuple[CaseFacts, ...] = ()
+    metric: str = ""
 
     @property
     def shown_k(self) -> int:
-        """The rank that the table cuts at: 10 if it was measured, or the last that was."""
-        return SHOWN_K if SHOWN_K in self.ks else self.ks[-1]
+        """The rank that the table cuts at: that of `metric`, else 10 if it was measured, or the last that was."""
+        asked = rank_of(self.metric) if self.metric else None
+        return asked or (SHOWN_K if SHOWN_K in self.ks else self.ks[-1])
+
+    @property
+    def compared_by(self) -> str:
+        """What pairs and slices are of where no metric is named: `metric`, or NDCG at the table's rank."""
+        return self.metric or f"ndcg@{self.shown_k}"
 
     def compare(
         self, a: str, b: str, metric: str | None = None, *, seed: int | None = None, flips: int = FLIPS
     ) -> Difference:
         """How much better ranker `a` is than `b` on the same cases, with interval and p.
 
-        `metric` is by default NDCG at the table's rank; `seed` that of the report. Raises InputError for what was not
+        `metric` and `seed` are by default that of `compared_by` and of the report. Raises InputError for what was not
         measured, and for `pooled_auc`, which has no value per case.
         """
-        metric = metric or f"ndcg@{self.shown_k}"
+        metric = metric or self.compared_by
         _check_flips(flips)
         first, second = ((name, self._column(name, metric)) for name in (a, b))
         return difference(first, second, metric=metric, users=self._users(), seed=self._seed(seed), flips=flips)
@@ -132,7 +140,7 @@ class Report:
 
         >>> report.comparisons(pairs=[("mine", "item-knn"), ("mine", "markov")])  # doctest: +SKIP
         """
-        metric = metric or f"ndcg@{self.shown_k}"
+        metric = metric or self.compared_by
         _check_flips(flips)
         planned = None if pairs is None else list(pairs)
         names = self.rankers if planned is None else dict.fromkeys(chain.from_iterable(planned))
@@ -147,7 +155,7 @@ class Report:
 
         >>> report.slices({"year": lambda case: str(1970 + case.at // 31_556_952)})  # doctest: +SKIP
         """
-        metric = metric or f"ndcg@{self.shown_k}"
+        metric = metric or self.compared_by
         for name in self.rankers:
             self._column(name, metric)
         ranked = {name: row.cases for name, row in self.rankers.items()}

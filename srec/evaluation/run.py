@@ -22,6 +22,7 @@ from srec.errors import InputError
 from srec.evaluation.facts import facts_of
 from srec.evaluation.fitting import check_asks, concurrent, fitted, members, programs
 from srec.evaluation.keeping import RunWriter, keeping
+from srec.evaluation.metrics import rank_of
 from srec.evaluation.named import Rankers, named
 from srec.evaluation.rankers import Baseline, Ranker
 from srec.evaluation.report import RankerReport, Report
@@ -49,6 +50,7 @@ def evaluate(
     *,
     seed: int = 0,
     ks: Sequence[int] = KS,
+    metric: str | None = None,
     workers: int = 16,
     lm: dspy.LM | None = None,
     store: Store | str | Path | None = None,
@@ -69,6 +71,9 @@ def evaluate(
     held to be probabilities, whose calibration is told; those of a run file are not, since most systems' are none. A
     run file that was written for other candidates would give the targets away and raises CandidateError.
 
+    Metrics are measured at the ranks `ks`. `metric` is what pairs, slices and the page go by, and its rank that of the
+    table: `auc`, or `ndcg`, `recall` or `mrr` at a rank, by default NDCG at 10 or the last of `ks`.
+
     `seed` is for the random ranker and the intervals. With `runs_folder`, the rankings are written there as
     `<name>.run` and the targets as `qrels.txt`, for any TREC tool. With `out`, the run is kept in that folder, with
     what programs made of each user, for `srec.report`. `progress` shows a bar per ranker, on a terminal by default.
@@ -80,7 +85,8 @@ def evaluate(
     if seed < 0:
         raise InputError(f"seed={seed} is below 0; give 0 or more")
     _check_cases(cases)
-    ranked_by, cuts = named(rankers, cases=cases), _cuts(ks)
+    cuts = _cuts(ks, metric)
+    ranked_by = named(rankers, cases=cases)
     _check_lms(ranked_by, lm=lm)
     _check_runs(ranked_by, cases)
     if runs_folder is not None:
@@ -98,7 +104,8 @@ def evaluate(
                 else:
                     write_run(Path(runs_folder) / f"{quote(name, safe=' ')}.run", ranked, name=name)
             rows[name] = tally.report(usage, seed=seed)
-        report = _report(cases, rows, tally, model=lm, seed=seed, ks=cuts, seconds=time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        report = _report(cases, rows, tally, model=lm, seed=seed, ks=cuts, metric=metric or "", seconds=seconds)
         if kept is not None:
             kept.finish(report)
     return report
@@ -138,6 +145,7 @@ def _report(
     model: dspy.LM | None,
     seed: int,
     ks: tuple[int, ...],
+    metric: str,
     seconds: float,
 ) -> Report:
     """The report of rankers that have ranked; `tally` is that of any of them."""
@@ -152,6 +160,7 @@ def _report(
         seed=seed,
         cases_seed=cases.seed,
         ks=ks,
+        metric=metric,
         rankers=rows,
         chance=tally.chance(),
         tied=cases.tied,
@@ -196,8 +205,10 @@ def _keeping(store: Store | str | Path | None, ranker: Ranker | Baseline) -> Ite
         yield
 
 
-def _cuts(ks: Sequence[int]) -> tuple[int, ...]:
-    cuts = tuple(sorted(set(ks)))
+def _cuts(ks: Sequence[int], metric: str | None) -> tuple[int, ...]:
+    """The ranks to measure at, that of `metric` among them."""
+    asked = rank_of(metric) if metric is not None else None
+    cuts = tuple(sorted({*ks, *([asked] if asked else [])}))
     if not cuts or cuts[0] < 1:
         raise InputError(f"ks is {tuple(ks)}; give the ranks to measure at, each at least 1")
     return cuts

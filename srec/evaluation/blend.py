@@ -52,10 +52,14 @@ class BlendWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blended:
-    """A ranker that adds the standard scores of others, each times its weight; unscored only where all of them are."""
+    """A ranker that adds the standard scores of others, each times its weight; unscored only where all of them are.
+
+    `basis` says which cases the weights were fitted on.
+    """
 
     rankers: Mapping[str, Ranker] = field(repr=False)
     weights: Mapping[str, float]
+    basis: str = "cases of your own"
 
     def __call__(self, case: Case) -> list[Score]:
         """One score per candidate."""
@@ -120,6 +124,7 @@ class Blend:
         return Blended(
             rankers={name: fitted(one, train, items=items, seed=seed) for name, one in self.rankers.items()},
             weights=dict(zip(self.rankers, weights.tolist(), strict=True)),
+            basis=f"{len(whole):,} validation cases with candidates {self.candidates}",
         )
 
     def _check(self, whole: Sequence[Observed], seen: Sequence[Observed]) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 UNITS = {"fusion": "item", "preference": "user", "profiling": "user", "reasoning": "user", "scoring": "candidate"}
 HEADS = ("LM calls", "tokens in", "tokens out", "seconds")
+COUNTS = ("lm_calls", "prompt_tokens", "output_tokens", "seconds", "cache_hits", "failures")
 MILLION = 1_000_000
 HOUR_S = 3_600
 
@@ -163,7 +164,10 @@ def _at_once(row: RankerReport) -> float:
 
 
 def costs_table(rankers: Mapping[str, RankerReport], *, n: int) -> Table:
-    """Every stage of the programs, and what a recommendation took, results from the store included at no cost."""
+    """Every stage of the programs, what fitting took of them, and a recommendation after it.
+
+    Results from the store are included at no cost.
+    """
     shown = table(
         "stage",
         *HEADS,
@@ -175,7 +179,10 @@ def costs_table(rankers: Mapping[str, RankerReport], *, n: int) -> Table:
         for stage, usage in row.stages.items():
             shown.add_row(Text(f"{name}, {stage}"), *_cells(usage))
         if row.stages:
-            each = (row.lm_calls, row.prompt_tokens, row.output_tokens, row.seconds, row.cache_hits, row.failures)
+            fitting = [getattr(row.fitting, one) for one in COUNTS]
+            if any(fitting):
+                shown.add_row(Text(f"{name}, of these to fit it"), *(f"{value:,.0f}" for value in fitting))
+            each = (getattr(row, one) - part for one, part in zip(COUNTS, fitting, strict=True))
             shown.add_row(Text(f"{name}, a recommendation"), *(f"{value / n:,.1f}" for value in each))
     return shown
 

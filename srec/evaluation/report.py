@@ -38,17 +38,31 @@ PER_CASE = "cases"  # what is long in the JSON of a report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fitting:
+    """What it took to fit a ranker, as a blend that asks a program for its validation cases."""
+
+    lm_calls: int = 0
+    cache_hits: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    failures: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RankerReport:
     """What one ranker reached and what it took.
 
     `metrics_untied` leaves out the cases whose target is tied in time; it is empty where none is, or all are.
     `unscored` counts candidates, `unscored_cases` the cases they are in, `reasons` why, each with an example in
     `examples`. `failures` counts what failed on the way (a description, a score), each time anew. `seconds` is the wall
-    time in which the ranker was fitted or asked, not that of building cases. `stages` has the counts and seconds of
+    time in which the ranker was fitted or asked, not that of building cases; `fitting` is the part of all these before
+    the first case is asked. `stages` has the counts and seconds of
     each stage of a program, those of several users at once added up.
 
     `beyond` has an entry for each of the report's `ks`, `calibration` is there where scores are probabilities,
-    `weights` are those of a blend, by ranker, for each fold. `cases` are in the order of the report's.
+    `weights` are those of a blend, by ranker, for each fold, `weighed_on` the cases that they were fitted on. `cases`
+    are in the order of the report's.
     """
 
     metrics: Mapping[str, Interval]
@@ -67,7 +81,9 @@ class RankerReport:
     seconds: float
     beyond: tuple[Beyond, ...] = ()
     calibration: Calibration | None = None
+    fitting: Fitting = Fitting()
     weights: tuple[Mapping[str, float], ...] = ()
+    weighed_on: tuple[str, ...] = ()
     stages: Mapping[str, StageUsage] = field(default_factory=dict)
     cases: tuple[Ranked, ...] = ()
 
@@ -192,6 +208,8 @@ class Report:
     @property
     def costs(self) -> Shown:
         """LM calls, tokens, seconds and failures of every stage of the programs, and of one recommendation."""
+        if not any(row.stages for row in self.rankers.values()):
+            return Shown(Text("No ranker here has stages, so there are no costs of stages to tell."))
         return Shown(costs_table(self.rankers, n=self.n))
 
     def projected(
@@ -360,9 +378,9 @@ def _notes_on_rankers(rankers: Mapping[str, RankerReport]) -> Iterator[str]:
             )
         if row.truncated:
             yield f"{name}: {row.truncated:,} answers were cut off at the token limit."
-        for weights in row.weights:
+        for weights, basis in zip(row.weights, row.weighed_on, strict=True):
             listed = ", ".join(f"{part} {weight:.2f}" for part, weight in weights.items())
-            yield f"{name}: weights fitted on validation cases: {listed}."
+            yield f"{name}: weights fitted on {basis}: {listed}."
 
 
 def _told(row: RankerReport) -> str:

@@ -236,7 +236,7 @@ def _ranked(
         if isinstance(ranker, MLLMSRec):
             rank = ranker  # asked for all that it makes
         else:
-            with tally.running():
+            with tally.fitting():
                 own = fitted(ranker, fold.train, items=cases.items, seed=seed)
             tally.fitted(own)
             rank = own

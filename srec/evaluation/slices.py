@@ -79,13 +79,15 @@ class Slice:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Slices:
-    """One metric on every slice; a slicing that does not tell the cases apart has no slice."""
+    """One metric on every slice; a slicing that does not tell the cases apart has no slice and is one of `alike`."""
 
     metric: str
     slices: tuple[Slice, ...]
+    alike: tuple[str, ...] = ()
 
     def __rich__(self) -> Group:
-        return Group(*(_table(self.metric, by, rows) for by, rows in _grouped(self.slices)))
+        same = [Text(f"All cases are alike by {', '.join(self.alike)}.")] if self.alike else []
+        return Group(*(_table(self.metric, by, rows) for by, rows in _grouped(self.slices)), *same)
 
     def __str__(self) -> str:
         return plain(self)
@@ -123,7 +125,8 @@ def sliced(
                 )
                 for part, places in sorted(parts.items())
             ]
-    return Slices(metric=metric, slices=tuple(found))
+    apart = {one.by for one in found}
+    return Slices(metric=metric, slices=tuple(found), alike=tuple(name for name in by if name not in apart))
 
 
 def named_slicings(given: Mapping[str, Slicing] | Iterable[str] | None) -> Mapping[str, Slicing]:

@@ -6,9 +6,9 @@ import math
 import time
 from collections import Counter
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,8 @@ from srec.evaluation.metrics import (
     measure,
 )
 from srec.evaluation.ranked import Ranked, ranked
-from srec.evaluation.report import RankerReport
+from srec.evaluation.report import Fitting, RankerReport
+from srec.lm.usage import count_usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,6 +93,8 @@ class Tally:
     _exposures: list[Exposure] = field(init=False)
     _reliability: Reliability = field(default_factory=Reliability)
     _weights: list[Mapping[str, float]] = field(default_factory=list)
+    _weighed_on: list[str] = field(default_factory=list)
+    _fitting: Fitting = field(default_factory=Fitting)
     _unscored: int = 0
     _unscored_cases: int = 0
     _reasons: Counter[str] = field(default_factory=Counter)
@@ -110,11 +113,22 @@ class Tally:
         with self.running():
             return rank(case)
 
+    @contextmanager
+    def fitting(self) -> Iterator[None]:
+        """A `with` block in which the ranker is fitted; what that takes is also counted apart."""
+        began = self._clock.seconds
+        with count_usage() as usage, self.running():
+            yield
+        took: dict[str, Any] = {one.name: getattr(usage, one.name, 0) for one in fields(Fitting)}
+        took["seconds"] = self._clock.seconds - began
+        self._fitting = Fitting(**{name: getattr(self._fitting, name) + more for name, more in took.items()})
+
     def fitted(self, rank: Ranker) -> None:
         """Note what a ranker learned on a fold, if it tells."""
         weights = getattr(rank, "weights", None)
         if weights is not None:
             self._weights.append(dict(weights))
+            self._weighed_on.append(str(getattr(rank, "basis", "cases of its own")))
 
     def count(self, case: Case, scores: Sequence[Score], *, popularity: NDArray[np.float64]) -> Ranked:
         """Measure one case, and count what has no score; `popularity` [items] are training events."""
@@ -151,7 +165,9 @@ class Tally:
             metrics_untied=_intervals(untied, seed=seed) if 0 < len(untied) < len(self._rows) else {},
             beyond=tuple(exposure.report(seed=seed) for exposure in self._exposures),
             calibration=self._reliability.report(seed=seed) if self.judges else None,
+            fitting=self._fitting,
             weights=tuple(self._weights),
+            weighed_on=tuple(self._weighed_on),
             stages={name: replace(stage) for name, stage in usage.stages.items()},
             cases=tuple(row.ranked for row in self._rows),
             unscored=self._unscored,

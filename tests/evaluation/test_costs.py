@@ -142,3 +142,21 @@ def test_the_table_of_costs_has_every_stage_and_a_recommendation(report):
     for name in ("fusion", "preference", "profiling", "scoring", "a recommendation"):
         assert f"program, {name}" in text
     assert "popularity" not in text
+
+
+def test_what_a_blend_asks_to_be_fitted_is_no_cost_of_a_recommendation(asked, program, shop, report):
+    blend = srec.Blend.like(asked, {"program": program, "popularity": "popularity"}, users=5)
+    blended = srec.evaluate(asked, {"blend": blend}, lm=oracle(shop), workers=1)
+    row, alone = blended.rankers["blend"], report.rankers["program"]
+    assert 5 * 5 < row.fitting.lm_calls < row.lm_calls
+    assert row.fitting.seconds > 0
+    assert alone.fitting.lm_calls == alone.fitting.seconds == 0
+    text = plain(blended.costs)
+    assert f"{row.fitting.lm_calls:,}" in next(line for line in text.splitlines() if "of these to fit it" in line)
+    each = next(line for line in text.splitlines() if "blend, a recommendation" in line)
+    assert f"{(row.lm_calls - row.fitting.lm_calls) / 6:,.1f}" in each
+    assert "to fit it" not in plain(report.costs)
+
+
+def test_without_a_program_there_are_no_costs_of_stages(asked):
+    assert "No ranker here has stages" in plain(srec.evaluate(asked, ["popularity"]).costs)

@@ -126,7 +126,9 @@ def test_slices_of_your_own_leave_out_what_they_do_not_name():
 
 
 def test_a_slicing_that_tells_nothing_apart_has_no_slice():
-    assert report().slices({"all": lambda _: "everybody"}).slices == ()
+    found = report().slices({"all": lambda _: "everybody"})
+    assert (found.slices, found.alike) == ((), ("all",))
+    assert "All cases are alike by all." in str(found)
 
 
 def test_unknown_slicings_and_metrics_are_named():

@@ -58,7 +58,7 @@ def evaluate(
     ranker: Annotated[
         str,
         typer.Option(
-            help=f"program, {DEFAULT_RANKERS.replace(',', ', ')}, run:FILE, blend:NAME+NAME; several by commas."
+            help=f"program, ablated:PROBE, {DEFAULT_RANKERS.replace(',', ', ')}, run:FILE, blend:NAME+NAME; by commas."
         ),
     ] = DEFAULT_RANKERS,
     run: Annotated[

@@ -44,6 +44,8 @@ def programs(ranker: Ranker | Baseline) -> list[MLLMSRec]:
 def check_asks(ranker: Ranker | Baseline, *, name: str) -> None:
     """Raise InputError for a program with a stage that has no LM to ask, own or of the context, before anybody ranks.
 
+    A changed program whose change does not apply, which says so as `hindered`, is refused, too.
+
     A stage of your own may bring its LM itself, so only those of srec are looked at.
     """
     for program in programs(ranker):
@@ -55,6 +57,8 @@ def check_asks(ranker: Ranker | Baseline, *, name: str) -> None:
                             f"ranker {name!r}: {type(stage).__name__} has no LM to ask; pass lm=srec.connect(...)"
                         )
                     lm_of(predictor)
+    if why := getattr(ranker, "hindered", ""):
+        raise InputError(f"ranker {name!r} would change nothing: {why}; leave it out")
 
 
 def concurrent(ranker: Ranker | Baseline) -> bool:

@@ -8,7 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from srec.errors import InputError
+from srec.evaluation.ablated import Ablated
 from srec.evaluation.blend import Blend
+from srec.evaluation.probes import PROBES, Probe
 from srec.evaluation.rankers import BASELINES, Baseline, Ranker
 from srec.evaluation.trec import RunFile, read_run
 from srec.recommender import MLLMSRec
@@ -20,23 +22,35 @@ Entry = str | Ranker | Baseline
 """A name, a ranker, or something with a `fit` that makes one."""
 Rankers = Mapping[str, Entry] | Sequence[Entry] | Entry
 
-BLEND, RUN = "blend:", "run:"
+BLEND, RUN, ABLATED = "blend:", "run:", "ablated:"
 NAMES = (
-    ", ".join(map(repr, BASELINES)) + ", 'program', 'run:PATH' for a TREC run file, 'blend:NAME+NAME', or a callable "
-    "from a case to scores"
+    ", ".join(map(repr, BASELINES)) + ", 'program', 'run:PATH' for a TREC run file, 'blend:NAME+NAME', or "
+    "'ablated:PROBE' for the program with one thing changed"
 )
+ENTRIES = f"{NAMES}; or a callable from a case to scores"
 
 
 def check_name(name: str) -> None:
     """Raise InputError for what names no ranker, before anything is loaded."""
+    if name.startswith(ABLATED):
+        _probe(name)
+        return
     for part in name.removeprefix(BLEND).split("+") if name.startswith(BLEND) else [name]:
         if part not in (*BASELINES, "program") and not part.startswith(RUN):
             raise InputError(f"ranker {part!r} is not known; give {NAMES}")
 
 
 def means_program(name: str) -> bool:
-    """Whether a name is `program`, or a blend with it."""
-    return "program" in name.removeprefix(BLEND).split("+")
+    """Whether a name is `program`, the program with one thing changed, or a blend with it."""
+    return name.startswith(ABLATED) or "program" in name.removeprefix(BLEND).split("+")
+
+
+def _probe(name: str) -> Probe:
+    """The probe that a name asks for."""
+    found = PROBES.get(name.removeprefix(ABLATED))
+    if found is None:
+        raise InputError(f"ranker {name!r} names no probe; give {ABLATED} and one of {', '.join(PROBES)}")
+    return found
 
 
 def named(
@@ -57,7 +71,7 @@ def named(
             twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
             raise InputError(f"two rankers are named {twice!r}; give them as a mapping, with a name for each")
     if not found:
-        raise InputError(f"no ranker is given; give {NAMES}")
+        raise InputError(f"no ranker is given; give {ENTRIES}")
     for name in found:
         _check_title(name)
     return found
@@ -87,21 +101,27 @@ def resolved(
     validation cases of a blend.
     """
     if isinstance(entry, str):
-        if entry in BASELINES:
-            return entry, BASELINES[entry]
-        if entry == "program":
-            return entry, program or MLLMSRec()
-        if entry.startswith(BLEND):
-            parts = entry.removeprefix(BLEND).split("+")
-            rankers = dict(resolved(part, cases=cases, program=program) for part in parts)
-            return entry, Blend.like(cases, rankers, users=users)
         if not entry.startswith(RUN):
-            raise InputError(f"ranker {entry!r} is not known; give {NAMES}")
+            return entry, _meant(entry, cases=cases, program=program, users=users)
         entry = read_run(entry.removeprefix(RUN))
     if isinstance(entry, RunFile):
         return entry.name, entry
     if isinstance(entry, MLLMSRec):
         return "program", entry
     if not (callable(entry) or isinstance(entry, Baseline)):
-        raise InputError(f"{entry!r} is no ranker; give {NAMES}")
+        raise InputError(f"{entry!r} is no ranker; give {ENTRIES}")
     return getattr(entry, "__name__", type(entry).__name__), entry
+
+
+def _meant(name: str, *, cases: CaseSet, program: MLLMSRec | None, users: int | None) -> Ranker | Baseline:
+    """The ranker of a name that is no run file's."""
+    check_name(name)
+    if name in BASELINES:
+        return BASELINES[name]
+    if name.startswith(BLEND):
+        parts = dict.fromkeys(name.removeprefix(BLEND).split("+"))
+        return Blend.like(cases, dict(resolved(part, cases=cases, program=program) for part in parts), users=users)
+    asked = program or MLLMSRec()
+    if name.startswith(ABLATED):
+        return Ablated(_probe(name), asked, cases=cases, items=cases.items, seed=cases.seed)
+    return asked

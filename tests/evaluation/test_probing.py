@@ -10,6 +10,7 @@ import pytest
 import srec
 from srec.data.cases import LeakWarning
 from srec.errors import InputError
+from srec.evaluation.named import named
 from srec.evaluation.rankers import BASELINES
 from srec.stages.calls import current_work
 from srec.testing import scripted
@@ -92,6 +93,33 @@ def test_what_the_judge_does_not_read_changes_nothing(report):
         assert (row.difference.value, row.score_change.value) == (0.0, 0.0), name
         assert row.tau.value == pytest.approx(1.0)
         assert row.difference.n == report.n == 4
+
+
+def test_an_ablation_in_the_table_is_what_its_probe_found(asked, report, lm, store):
+    names = ["program", "popularity", "ablated:no-reasoning", "ablated:injection"]
+    before = len(lm.engine.prompts)
+    rankers = named(names, cases=asked, program=program())
+    table = srec.evaluate(asked, rankers, lm=lm, store=store, **SETTINGS)
+    assert list(table.rankers) == names
+    assert table.rankers["program"].metrics["auc"] == report.plain
+    for name in ("no-reasoning", "injection"):
+        assert table.rankers[f"ablated:{name}"].metrics["auc"] == report.probes[name].value
+    assert len(lm.engine.prompts) == before, "all is in the store"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("ablated:blank-image", "would change nothing: the program looks at no picture"),
+        ("ablated:mood", "names no probe; give ablated: and one of blank-image"),
+        ("blend:program+ablated:no-text", "ranker 'ablated:no-text' is not known"),
+    ],
+)
+def test_an_ablation_that_is_none_is_refused_before_anybody_is_asked(asked, lm, name, why):
+    before = len(lm.engine.prompts)
+    with pytest.raises(InputError, match=why):
+        srec.evaluate(asked, [name], lm=lm, **SETTINGS)
+    assert len(lm.engine.prompts) == before
 
 
 def test_the_prompts_are_those_of_the_probe(report, lm):

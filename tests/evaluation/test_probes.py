@@ -22,6 +22,7 @@ USERS, FEW = 240, 20
 IMAGE, TEXT = ("blank-image", "noise-image", "other-image", "no-image"), ("no-text", "other-text")
 ORDER = ("shuffled-order", "static-summary")
 COSTLY = (*IMAGE, *TEXT, "hallucination", "no-profile")
+WINDOWS = ("half-window", "double-window", "half-step")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def few(world):
 
 @pytest.fixture(scope="module")
 def probed(world, asked):
-    return probe(asked, reader(world), probes=[*COSTLY, "half-window", "double-window", "injection"])
+    return probe(asked, reader(world), probes=[*COSTLY, *WINDOWS, "injection"])
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +95,20 @@ def test_where_the_truth_needs_the_order_its_loss_costs(probed_in_time):
 
 
 def test_other_windows_change_the_scores(probed):
-    for name in ("half-window", "double-window"):
+    for name in WINDOWS:
         assert probed.probes[name].score_change.low > 0
         assert probed.probes[name].tau.high < 1
+
+
+def test_window_and_step_vary_together_or_the_step_alone(world, few):
+    found = Scene.of(few, reader(world, window=8, step=5), items=few.items, seed=0)
+    sizes = {name: scaled(found, name) for name in ("half-window", "double-window", "half-step", "double-step")}
+    assert sizes == {"half-window": (4, 2), "double-window": (16, 10), "half-step": (8, 2), "double-step": (8, 8)}
+
+
+def scaled(scene, name):
+    preference = PROBES[name].program(scene).preference
+    return preference._preference.window, preference._preference.step
 
 
 def test_an_instruction_in_a_title_moves_who_follows_it_and_nobody_else(world, few, probed):

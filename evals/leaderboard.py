@@ -1,6 +1,6 @@
 """Write the tables of LEADERBOARD.md from the JSON of `srec evaluate`, with and without `--stages`, and of `learn.py`.
 
-python evals/leaderboard.py evals/results/NAME.json ... > evals/LEADERBOARD.md
+python evals/leaderboard.py evals/results/NAME.json ...
 """
 
 import json
@@ -12,7 +12,8 @@ from learning import record
 COLUMNS = ("ndcg@10", "recall@10", "mrr@10", "auc", "pooled_auc")
 HEAD = """# Leaderboard
 
-Made by `python evals/leaderboard.py` from the JSON files in `evals/results/`. Each cell is the mean over cases with its
+A section named after a JSON file in `evals/results/` is what `python evals/leaderboard.py` makes of it; what stands beside
+these tables is written by hand. Each cell is the mean over cases with its
 95 % bootstrap interval over users; *chance* is the expectation of a random order of the same candidates. Sampled
 candidates (`uniform:20`) do not rank systems as full ranking does; compare within a table only.
 """

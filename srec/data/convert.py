@@ -27,7 +27,8 @@ from srec.data.folder import image_stem
 from srec.data.gathered import Event, Gathered
 from srec.data.interactions import FIRST_SECOND, LAST_SECOND
 from srec.data.kcore import core
-from srec.data.published import FORMATS, Format, Row, Source, picture_url
+from srec.data.published import FORMATS, Format, Source, picture_url
+from srec.data.readers import Row
 from srec.data.rejects import id_fault
 from srec.data.web import Manners
 from srec.errors import DatasetError, InputError

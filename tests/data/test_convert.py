@@ -12,7 +12,8 @@ from PIL import Image as Pillow
 from srec.data.conversion import Conversion
 from srec.data.convert import convert
 from srec.data.folder import image_stem, load
-from srec.data.published import FORMATS, MAX_LINE_BYTES
+from srec.data.published import FORMATS
+from srec.data.readers import MAX_LINE_BYTES
 from srec.errors import DatasetError, InputError
 
 TIME = 1_588_687_728

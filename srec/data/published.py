@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from srec.data.readers import Reader, Row, id_and_title, json_lines, movielens, ratings_or_reviews, split, table
+from srec.data.readers import Reader, Row, films, id_and_title, json_lines, movielens, ratings_or_reviews, split, table
 
 # Of a picture's sizes the one of some 500 pixels comes first: intake scales down to fewer, and the next is many times
 # as much to fetch.
@@ -98,7 +98,7 @@ FORMATS: Mapping[str, Format] = {
     "movielens": Format(
         items=Source(
             names=_packed_or_not("movies.csv", "movies.dat"),
-            read=partial(movielens, header=("movieId", "title", "genres")),
+            read=partial(films, header=("movieId", "title", "genres")),
             columns={"item": ["movieId"], "title": ["title"]},
         ),
         events=Source(

@@ -27,6 +27,7 @@ LITERAL = re.compile(
     r"""|(?<=[\[{(,:])\s*+-?\d++(?:\.\d*+)?(?:[eE][+-]?\d++)?|True|False|None|\s)++"""
 )
 MAX_LITERAL_CHARS = 2**20
+NO_GENRES = "(no genres listed)"  # what newer sets of MovieLens write in place of genres
 
 Row = Mapping[str, object]
 Reader = Callable[[Path], Iterator[Row | str]]
@@ -109,6 +110,12 @@ def split(path: Path, *, separator: str, header: Sequence[str] = ()) -> Iterator
 def movielens(path: Path, *, header: Sequence[str]) -> Iterator[Row | str]:
     """The `.csv` of newer sets names its columns, the `.dat` of older ones does not."""
     return split(path, separator="::", header=header) if ".dat" in path.suffixes else table(path)
+
+
+def films(path: Path, *, header: Sequence[str]) -> Iterator[Row | str]:
+    """The films of MovieLens; where it says that a film has no genre, there is none."""
+    for row in movielens(path, header=header):
+        yield row if isinstance(row, str) or row.get("genres") != NO_GENRES else {**row, "genres": ""}
 
 
 def ratings_or_reviews(path: Path, *, header: Sequence[str]) -> Iterator[Row | str]:

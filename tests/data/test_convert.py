@@ -72,6 +72,15 @@ def test_movielens_csv_keeps_titles_with_commas_genres_and_half_stars(source, tm
     assert not lost(counts)
 
 
+def test_a_film_without_genres_has_no_attribute_that_says_so(source, tmp_path):
+    movielens(source)
+    put(source, "movies.csv", lines("movieId,title,genres", "1,Heat (1995),(no genres listed)", "2,Doubt (2008),Drama"))
+    convert("movielens", source, tmp_path / "out")
+    data = load(tmp_path / "out")
+    assert [item.attributes for item in data.items.values()] == [{}, {"genres": "Drama"}]
+    assert "listed" not in (tmp_path / "out" / "items.csv").read_text()
+
+
 def test_movielens_dat_is_read_as_latin_1(source, tmp_path):
     put(source, "movies.dat", "73::Misérables, Les (1995)::Drama|Musical\n".encode("latin-1"))
     put(source, "ratings.dat", "1::73::5::978300760\n")

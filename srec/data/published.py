@@ -6,11 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from srec.data.readers import Reader, Row, films, id_and_title, json_lines, movielens, ratings_or_reviews, split, table
+from srec.data.readers import (
+    Reader,
+    Row,
+    atomic_items,
+    films,
+    id_and_title,
+    json_lines,
+    movielens,
+    ratings_or_reviews,
+    split,
+    table,
+)
 
 # Of a picture's sizes the one of some 500 pixels comes first: intake scales down to fewer, and the next is many times
 # as much to fetch.
 PICTURE_SIZES = ("large", "hi_res", "thumb")
+RECBOLE_TITLES = ("title", "movie_title", "item_name", "name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +123,8 @@ FORMATS: Mapping[str, Format] = {
     "recbole": Format(
         items=Source(
             names=_packed_or_not("*.item"),
-            read=partial(split, separator="\t"),
-            columns={"item": ["item_id"], "title": ["title", "movie_title", "item_name", "name"]},
+            read=partial(atomic_items, phrases=(*RECBOLE_TITLES, "abstract", "description", "address", "city")),
+            columns={"item": ["item_id"], "title": RECBOLE_TITLES},
         ),
         events=Source(
             names=_packed_or_not("*.inter"),

@@ -12,7 +12,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from srec.errors import DatasetError
@@ -105,6 +105,20 @@ def split(path: Path, *, separator: str, header: Sequence[str] = ()) -> Iterator
             yield _row(header, cells)
         else:
             header = [cell.partition(":")[0] for cell in cells]
+
+
+def atomic_items(path: Path, *, phrases: Collection[str]) -> Iterator[Row | str]:
+    """RecBole's items; a column of type `token_seq` is a list, unless its words are one text as those of `phrases`."""
+    kinds = dict(cell.partition(":")[::2] for cell in (next(lines(path), None) or "").strip().split("\t"))
+    lists = [name for name, kind in kinds.items() if kind == "token_seq" and name not in phrases]
+    for row in split(path, separator="\t"):
+        yield row if isinstance(row, str) else {**row, **{name: _tokens(row[name]) for name in lists}}
+
+
+def _tokens(cell: object) -> list[str]:
+    """The parts of a `token_seq`, which stand between blanks, and in some files between commas."""
+    text = str(cell)
+    return [part.strip() for part in text.split(", ")] if ", " in text else text.split()
 
 
 def movielens(path: Path, *, header: Sequence[str]) -> Iterator[Row | str]:

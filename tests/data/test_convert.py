@@ -88,19 +88,32 @@ def test_movielens_dat_is_read_as_latin_1(source, tmp_path):
     assert load(tmp_path / "out").items["73"].title == "Misérables, Les (1995)"
 
 
+def recbole(source: Path, *items: str) -> None:
+    put(source, "ml-100k.item", lines(*items))
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    put(source, "ml-100k.inter", lines(header, "196\t1\t3\t8.81250949E8"))
+
+
 def test_recbole_headers_lose_their_types_and_name_the_attributes(source, tmp_path):
     header = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"
-    put(source, "ml-100k.item", lines(header, "1\tToy Story\t1995\tAnimation Children's"))
-    put(
-        source,
-        "ml-100k.inter",
-        lines("user_id:token\titem_id:token\trating:float\ttimestamp:float", "196\t1\t3\t8.81250949E8"),
-    )
+    recbole(source, header, "1\tToy Story\t1995\tAnimation Children's Comedy")
     convert("recbole", source, tmp_path / "out")
     data = load(tmp_path / "out")
     assert data.items["1"].title == "Toy Story"
-    assert data.items["1"].attributes == {"release_year": "1995", "class": "Animation Children's"}
+    assert data.items["1"].attributes == {"release_year": "1995", "class": "Animation|Children's|Comedy"}
     assert list(data.interactions.rows()) == [("196", "1", 881250949, 3.0)]
+
+
+def test_several_tokens_of_recbole_become_parts_and_those_of_one_text_do_not(source, tmp_path):
+    header = "item_id:token\titem_name:token_seq\tcategories:token_seq\taddress:token_seq\tlabel:token\ttags:token_seq"
+    recbole(source, header, "1\tThe Bean\tCoffee & Tea, Food, Food\t12 Main St\tto go\t", "2\tbroken")
+    counts = convert("recbole", source, tmp_path / "out")
+    assert load(tmp_path / "out").items["1"].attributes == {
+        "categories": "Coffee & Tea|Food",
+        "address": "12 Main St",
+        "label": "to go",
+    }
+    assert lost(counts) == {"item: rejected: too few or too many cells": 1}
 
 
 def test_amazon_2014_takes_python_dictionaries_and_flattens_categories(source, tmp_path):

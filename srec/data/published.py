@@ -109,12 +109,12 @@ def _packed_or_not(*patterns: str) -> tuple[str, ...]:
 FORMATS: Mapping[str, Format] = {
     "movielens": Format(
         items=Source(
-            names=_packed_or_not("movies.csv", "movies.dat"),
+            names=_packed_or_not("movies.csv", "movies.dat", "u.item"),
             read=partial(films, header=("movieId", "title", "genres")),
             columns={"item": ["movieId"], "title": ["title"]},
         ),
         events=Source(
-            names=_packed_or_not("ratings.csv", "ratings.dat"),
+            names=_packed_or_not("ratings.csv", "ratings.dat", "u.data"),
             read=partial(movielens, header=("userId", "movieId", "rating", "timestamp")),
             columns={"user": ["userId"], "item": ["movieId"], "time": ["timestamp"], "rating": ["rating"]},
         ),

@@ -28,6 +28,8 @@ LITERAL = re.compile(
 )
 MAX_LITERAL_CHARS = 2**20
 NO_GENRES = "(no genres listed)"  # what newer sets of MovieLens write in place of genres
+NO_KNOWN_GENRE = "unknown"  # the same in the oldest
+FILM_COLUMNS = ("movieId", "title", "release date", "video release date", "IMDb URL")
 
 Row = Mapping[str, object]
 Reader = Callable[[Path], Iterator[Row | str]]
@@ -122,14 +124,39 @@ def _tokens(cell: object) -> list[str]:
 
 
 def movielens(path: Path, *, header: Sequence[str]) -> Iterator[Row | str]:
-    """The `.csv` of newer sets names its columns, the `.dat` of older ones does not."""
+    """The `.csv` of newer sets names its columns; the `.dat` of older ones and `u.data`, the oldest, do not."""
+    if ".data" in path.suffixes:
+        return split(path, separator="\t", header=header)
     return split(path, separator="::", header=header) if ".dat" in path.suffixes else table(path)
 
 
 def films(path: Path, *, header: Sequence[str]) -> Iterator[Row | str]:
     """The films of MovieLens; where it says that a film has no genre, there is none."""
-    for row in movielens(path, header=header):
+    for row in _flagged(path) if ".item" in path.suffixes else movielens(path, header=header):
         yield row if isinstance(row, str) or row.get("genres") != NO_GENRES else {**row, "genres": ""}
+
+
+def _flagged(path: Path) -> Iterator[Row | str]:
+    """The films of `u.item`: five columns, and for each genre of `u.genre` a 1 where the film is of it, else a 0."""
+    genres = _genres(path)
+    for row in split(path, separator="|", header=(*FILM_COLUMNS, *genres)):
+        if isinstance(row, str):
+            yield row
+        elif not all(row[name] in {"0", "1"} for name in genres):
+            yield "the flag of a genre is neither 0 nor 1"
+        else:
+            yield {**row, "genres": [name for name in genres if row[name] == "1" and name != NO_KNOWN_GENRE]}
+
+
+def _genres(path: Path) -> list[str]:
+    """The genres that `u.genre` beside `path` names, `name|number` each, in the order of their flags."""
+    beside = next((one for ending in ("", ".gz") if (one := path.with_name(f"u.genre{ending}")).is_file()), None)
+    if beside is None:
+        raise DatasetError(f"{path.parent} has no u.genre, which names the genres of {path.name}; put it there too")
+    numbered = [(number.strip(), name) for name, _, number in ((line or "").rpartition("|") for line in lines(beside))]
+    if not all(name and number.isdecimal() for number, name in numbered):
+        raise DatasetError(f"{beside} has a line that is not a genre, `|` and its number; download it again")
+    return [name for _, name in sorted(numbered, key=lambda one: int(one[0]))]
 
 
 def ratings_or_reviews(path: Path, *, header: Sequence[str]) -> Iterator[Row | str]:

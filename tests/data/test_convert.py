@@ -431,6 +431,7 @@ def test_what_is_not_liked_is_left_out_before_the_core(source, tmp_path):
     [
         ({"liked_only": True}, "depends on a rating threshold"),
         ({"rating_threshold": float("nan")}, "no finite number"),
+        ({"most_images": 5}, "bounds their download"),
         ({"download_images": True}, "not published with URLs"),
         ({"download_images": True, "images": "posters"}, "not both"),
     ],

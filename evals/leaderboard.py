@@ -12,8 +12,8 @@ from learning import record
 COLUMNS = ("ndcg@10", "recall@10", "mrr@10", "auc", "pooled_auc")
 HEAD = """# Leaderboard
 
-A section named after a JSON file in `evals/results/` is what `python evals/leaderboard.py` makes of it; what stands beside
-these tables is written by hand. Each cell is the mean over cases with its
+A section named after a JSON file in `evals/results/` is what `python evals/leaderboard.py` makes of it; what stands
+beside these tables is written by hand. Each cell is the mean over cases with its
 95 % bootstrap interval over users; *chance* is the expectation of a random order of the same candidates. Sampled
 candidates (`uniform:20`) do not rank systems as full ranking does; compare within a table only.
 """

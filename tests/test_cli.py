@@ -166,6 +166,20 @@ def test_a_published_dataset_is_converted(tmp_path):
     assert (told["rows"]["interactions"], told["liked"]) == ({"read": 1, "kept": 1}, 0)
 
 
+def test_a_conversion_fetches_as_many_pictures_as_is_typed(tmp_path):
+    (tmp_path / "dump").mkdir()
+    items = [{"asin": name, "imageURLHighRes": [f"http://127.0.0.1/{name}.jpg"]} for name in "abc"]
+    events = [{"reviewerID": "u", "asin": name, "unixReviewTime": 100} for name in "abc"]
+    for name, rows in {"meta_Toys.json": items, "Toys_5.json": events}.items():
+        (tmp_path / "dump" / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    typed = ("convert", "amazon-2018", tmp_path / "dump", tmp_path / "data", "--download-images", "--image-delay", 0)
+    result = ask(*typed, "--most-images", 2)
+    assert result.exit_code == 0, result.output
+    assert "failed 2 × the address is not public" in result.stdout
+    assert "left out 1 × no more than 2 were to be asked for; run it again to go on" in result.stdout
+    assert "0 left" in ask(*typed, "--most-image-mib", 1).stdout
+
+
 def test_the_demo_ranks_and_explains_three_toys(server):
     result = ask("demo", "--items", 30, "--users", 2, "--model", server.model)
     assert result.exit_code == 0, result.output
@@ -542,6 +556,11 @@ BAD_OPTIONS = {
     "unknown rule": (["evaluate", "DATA", "--candidates", "uniform:x"], "uniform:x"),
     "unknown kind": (["convert", "netflix", "DATA", "out"], "netflix"),
     "pictures that are not published": (["convert", "movielens", "DATA", "out", "--download-images"], "with URLs"),
+    "a delay that is none": (
+        ["convert", "amazon-2018", "DATA", "out", "--download-images", "--image-delay", "-1"],
+        "give 0 to 3,600",
+    ),
+    "bounds of no download": (["convert", "movielens", "DATA", "out", "--most-images", "5"], "--download-images"),
     "liked by no threshold": (["convert", "movielens", "DATA", "out", "--liked-only"], "threshold"),
     "toy shop of one": (["evaluate", "toyshop:1x1"], "items >= 2"),
     "JSON nowhere": (["evaluate", "DATA", "--ranker", "random", "--json", "DATA/items.csv/out.json"], "cannot write"),

@@ -28,13 +28,15 @@ import leaderboard
 
 sys.path.remove(str(HERE.parent))  # evals/, whose datasets/ would pass for the package of that name
 
-from srec import convert
+from srec import convert, load
+from srec.data.statistics import Statistics
 from srec.data.web import Manners
 from srec.errors import SrecError
 from srec.evaluation.named import means_program
 
 CONFIG = HERE / "qwen-vl.toml"
 RECIPES = {path.stem: path for path in sorted(HERE.glob("*.toml")) if path != CONFIG}
+WHERE_TO_LOOK = "the published files or what is done to them are not the same; conversion.json says what was left out"
 SREC = (sys.executable, "-c", "from srec.cli import main; main()")
 
 
@@ -55,6 +57,8 @@ def run(given: argparse.Namespace) -> None:
     if given.until == "download":
         return
     converted(recipe, root, trusted=given.trust)
+    if "expected" in recipe:
+        print("\n".join(compared(recipe["expected"], root / "dataset")), flush=True)
     if given.until == "convert":
         return
     options = recipe["evaluate"] | config["program"] | ({"users": given.users} if given.users else {})
@@ -78,6 +82,20 @@ def converted(recipe: Mapping[str, Any], root: Path, *, trusted: list[str]) -> N
         return
     manners = Manners(trusted=frozenset(trusted))
     print(convert(recipe["kind"], root / "published", root / "dataset", manners=manners, **options), flush=True)
+
+
+def compared(expected: Mapping[str, Any], folder: Path) -> list[str]:
+    """The printed counts of a recipe beside those of the folder, counted anew: lines to print, whatever they say."""
+    found = Statistics.of(load(folder).interactions)
+    here = {"users": found.users, "items": found.items_with_events, "interactions": found.interactions}
+    wanted = {name: expected[name] for name in here if name in expected}
+    told = [f"{name}: {printed:,} printed, {_beside(here[name], printed)}" for name, printed in wanted.items()]
+    agrees = all(here[name] == printed for name, printed in wanted.items())
+    return [f"counts printed in {expected['source']}:", *told, *([] if agrees else [WHERE_TO_LOOK])]
+
+
+def _beside(here: int, printed: int) -> str:
+    return "agrees" if here == printed else f"{here:,} here: differs by {here - printed:+,}"
 
 
 @contextmanager

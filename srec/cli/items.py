@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -48,11 +48,23 @@ def convert(
     download_images: Annotated[
         bool, typer.Option("--download-images", help="Fetch the pictures; the same command again goes on.")
     ] = False,
+    most_images: Annotated[int | None, typer.Option(min=1, help="Ask for no more pictures this time.")] = None,
+    most_image_mib: Annotated[
+        int | None, typer.Option(min=1, help="Ask for none beyond so many MiB this time; 10240 by default.")
+    ] = None,
+    image_delay: Annotated[
+        float | None, typer.Option(help="Seconds from one request to the next at the same host; 0.2 by default.")
+    ] = None,
     json_to: Json = None,
 ) -> None:
     """Write a public dataset in its published files as a dataset folder, and say what became of every row."""
     from srec import convert as run
 
+    download = _download(most_images, most_image_mib, image_delay)
+    if download and not download_images:
+        raise InputError(
+            "--most-images, --most-image-mib and --image-delay say how pictures are fetched; add --download-images"
+        )
     made = run(
         kind,
         source,
@@ -62,9 +74,22 @@ def convert(
         liked_only=liked_only,
         images=images,
         download_images=download_images,
+        **download,
     )
     show.console(json_to).print(str(made), markup=False, highlight=False, soft_wrap=True)
     write_object(made.to_object(), json_to)
+
+
+def _download(most_images: int | None, most_image_mib: int | None, image_delay: float | None) -> dict[str, Any]:
+    """The options of a download that were given, as `srec.convert` takes them."""
+    from srec.data.web import Manners
+
+    given = {
+        "most_images": most_images,
+        "most_image_bytes": None if most_image_mib is None else most_image_mib * 2**20,
+        "manners": None if image_delay is None else Manners(delay_s=image_delay),
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def describe(

@@ -22,12 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srec.data.conversion import Conversion, Tally
-from srec.data.fetch import URLS, fetch_images, there_are
+from srec.data.fetch import MOST_BYTES, URLS, fetch_images, there_are
 from srec.data.folder import image_stem
 from srec.data.gathered import Event, Gathered
 from srec.data.interactions import FIRST_SECOND, LAST_SECOND
 from srec.data.kcore import core
-from srec.data.published import FORMATS, Format, Row, Source, picture_url
+from srec.data.published import FORMATS, Format, Source, picture_url
+from srec.data.readers import Row
 from srec.data.rejects import id_fault
 from srec.data.web import Manners
 from srec.errors import DatasetError, InputError
@@ -94,6 +95,8 @@ def convert(
     liked_only: bool = False,
     images: str | Path | None = None,
     download_images: bool = False,
+    most_images: int | None = None,
+    most_image_bytes: int = MOST_BYTES,
     manners: Manners | None = None,
     progress: bool | None = None,
 ) -> Conversion:
@@ -112,6 +115,8 @@ def convert(
         liked_only: Leave out the interactions below `rating_threshold`, before the core.
         images: A folder of pictures named by item id; those of the items written are copied.
         download_images: Fetch the pictures.
+        most_images: Ask for no more of them in this call.
+        most_image_bytes: Ask for no more once those of this call have so many bytes together.
         manners: How the hosts of the pictures are asked.
         progress: Whether to show that it is under way; by default on a terminal.
 
@@ -121,10 +126,10 @@ def convert(
     """
     source, folder = place(source), place(folder)
     layout = _checked(kind, rating_threshold=rating_threshold, liked_only=liked_only)
-    if images is not None and download_images:
-        raise InputError("pictures are copied from a folder or fetched, not both; leave out one")
-    if download_images and not layout.pictures:
-        raise InputError(f"{kind} is not published with URLs of pictures; give a folder of them instead")
+    if download_images:
+        _check_download(kind, images=images, most_images=most_images, most_image_bytes=most_image_bytes)
+    elif most_images is not None:
+        raise InputError("a number of pictures bounds their download; ask for it too, or leave the number out")
     published = _Published(
         layout=layout, item_file=_find(layout.items, source), event_file=_find(layout.events, source)
     )
@@ -143,7 +148,9 @@ def convert(
             _write(published, staged, made, liked_only=liked_only, pictures=pictures, news=news)
             _write_record(staged, asked, made)
     if download_images:
-        made.fetched = fetch_images(folder, manners=manners, progress=progress)
+        made.fetched = fetch_images(
+            folder, manners=manners, most=most_images, most_bytes=most_image_bytes, progress=progress
+        )
         made.images = len(there_are(folder / "images"))
     return made
 
@@ -159,6 +166,15 @@ def _checked(kind: str, *, rating_threshold: float | None, liked_only: bool) -> 
     if liked_only and rating_threshold is None:
         raise InputError("what is liked depends on a rating threshold; give one such as 4")
     return layout
+
+
+def _check_download(kind: str, *, images: str | Path | None, most_images: int | None, most_image_bytes: int) -> None:
+    if images is not None:
+        raise InputError("pictures are copied from a folder or fetched, not both; leave out one")
+    if not FORMATS[kind].pictures:
+        raise InputError(f"{kind} is not published with URLs of pictures; give a folder of them instead")
+    if min(most_image_bytes, 1 if most_images is None else most_images) < 1:
+        raise InputError("a download is bounded by at least 1 picture and 1 byte; give such numbers")
 
 
 def _find(wanted: Source, source: Path) -> Path:

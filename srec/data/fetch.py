@@ -28,32 +28,44 @@ URLS = "image_urls.csv"  # item_id, url
 FAILURES = "image_failures.csv"  # item_id, reason: what was not had and will not be
 ENDINGS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif"}
 PICTURE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+MOST_BYTES = 10 * 2**30  # of one download
+STOPPED = "the download was stopped"
 
 Wanted = tuple[str, str]  # item id, URL
 
 
 @dataclass(slots=True, kw_only=True)
 class Fetched:
-    """What a download brought: of `wanted` pictures, `before` were there or known not to be had."""
+    """What a download brought: of `wanted` pictures, `before` were there or known not to be had.
+
+    Those of `left_out`, by reason, were not asked for, and will be by the next download.
+    """
 
     wanted: int = 0
     before: int = 0
     fetched: int = 0
     bytes: int = 0
-    left: int = 0
     failed: Counter[str] = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def left(self) -> int:
+        """How many were left out."""
+        return self.left_out.total()
 
     def __str__(self) -> str:
         told = (
             f"pictures: {self.wanted:,} wanted, {self.before:,} settled before, {self.fetched:,} fetched "
             f"({self.bytes / 2**20:,.1f} MiB), {self.failed.total():,} failed, {self.left:,} left"
         )
-        return "\n".join([told, *(f"failed {times:,} × {reason}" for reason, times in sorted(self.failed.items()))])
+        failed = (f"failed {times:,} × {reason}" for reason, times in sorted(self.failed.items()))
+        left_out = (f"left out {times:,} × {reason}; run it again to go on" for reason, times in self.left_out.items())
+        return "\n".join([told, *failed, *left_out])
 
     def to_object(self) -> dict[str, Any]:
         """The same for machines."""
         counts = {name: getattr(self, name) for name in ("wanted", "before", "fetched", "bytes", "left")}
-        return {**counts, "failed": dict(sorted(self.failed.items()))}
+        return {**counts, "failed": dict(sorted(self.failed.items())), "left_out": dict(self.left_out)}
 
 
 def fetch_images(
@@ -61,10 +73,13 @@ def fetch_images(
     *,
     manners: Manners | None = None,
     most: int | None = None,
+    most_bytes: int = MOST_BYTES,
     stop: Event | None = None,
     progress: bool | None = None,
 ) -> Fetched:
     """Fetch the pictures of a folder that `convert` wrote, at most `most` of them, until `stop` is set.
+
+    Once they have `most_bytes` together, no more are asked for; the few that are under way are still taken.
 
     A picture takes its place as a whole. What fails in passing is tried again by the next download; what fails for
     good (not there, no picture, an address that may not be asked) is written to `image_failures.csv` and left alone;
@@ -79,7 +94,7 @@ def fetch_images(
     try:
         with (root / FAILURES).open("a", encoding="utf-8", newline="") as file, bar("pictures", show=progress) as tick:
             failures = csv.writer(file, lineterminator="\n")
-            jobs = _unsettled(root, images, counts, most=most, stop=stop)
+            jobs = _unsettled(root, images, counts, most=most, most_bytes=most_bytes, stop=stop)
             for (item_id, _), got in _results(jobs, manners, stop):
                 outcome = _saved(images, item_id, got) if isinstance(got, bytes) else got
                 _count(counts, outcome, stopped=stop.is_set())
@@ -115,7 +130,9 @@ def there_are(images: Path) -> dict[str, str]:
     return {Path(name).stem: name for name in reversed(names)}
 
 
-def _unsettled(root: Path, images: Path, counts: Fetched, *, most: int | None, stop: Event) -> Iterator[Wanted]:
+def _unsettled(
+    root: Path, images: Path, counts: Fetched, *, most: int | None, most_bytes: int, stop: Event
+) -> Iterator[Wanted]:
     """What is to be fetched; all else is counted."""
     settled = there_are(images).keys() | {image_stem(row[0]) for row in _rows(root / FAILURES)}
     given = 0
@@ -123,8 +140,12 @@ def _unsettled(root: Path, images: Path, counts: Fetched, *, most: int | None, s
         counts.wanted += 1
         if image_stem(item_id) in settled:
             counts.before += 1
-        elif stop.is_set() or (most is not None and given >= most):
-            counts.left += 1
+        elif stop.is_set():
+            counts.left_out[STOPPED] += 1
+        elif most is not None and given >= most:
+            counts.left_out[f"no more than {most:,} were to be asked for"] += 1
+        elif counts.bytes >= most_bytes:
+            counts.left_out[f"no more than {most_bytes / 2**20:,.0f} MiB were to be fetched"] += 1
         else:
             given += 1
             yield item_id, url
@@ -200,6 +221,6 @@ def _count(counts: Fetched, outcome: int | Failure, *, stopped: bool) -> None:
         counts.fetched += 1
         counts.bytes += outcome
     elif stopped and not outcome.lasting:
-        counts.left += 1
+        counts.left_out[STOPPED] += 1
     else:
         counts.failed[outcome.reason] += 1

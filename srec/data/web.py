@@ -30,6 +30,7 @@ UNSAID_TYPES = frozenset({"", "application/octet-stream", "binary/octet-stream"}
 MOST_OPEN = 8  # connections that a client keeps
 MOST_URL_CHARS = 2000
 CHUNK_BYTES = 2**16
+LONGEST_DELAY_S = 3600
 NAT64 = ip_network("64:ff9b::/96")
 HEADERS = {"User-Agent": f"srec/{__version__}", "Accept": "image/*", "Accept-Encoding": "identity"}
 
@@ -60,6 +61,8 @@ class Manners:
     def __post_init__(self) -> None:
         if min(self.connections, self.attempts, self.patience) < 1:
             raise InputError("connections, attempts and patience are at least 1; give such numbers")
+        if not 0 <= self.delay_s <= LONGEST_DELAY_S:
+            raise InputError(f"a delay of {self.delay_s} seconds cannot be kept; give 0 to {LONGEST_DELAY_S:,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

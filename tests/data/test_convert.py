@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from PIL import Image as Pillow
 from srec.data.conversion import Conversion
 from srec.data.convert import convert
 from srec.data.folder import image_stem, load
-from srec.data.published import FORMATS, MAX_LINE_BYTES
+from srec.data.published import FORMATS
+from srec.data.readers import MAX_LINE_BYTES
 from srec.errors import DatasetError, InputError
 
 TIME = 1_588_687_728
@@ -71,6 +73,15 @@ def test_movielens_csv_keeps_titles_with_commas_genres_and_half_stars(source, tm
     assert not lost(counts)
 
 
+def test_a_film_without_genres_has_no_attribute_that_says_so(source, tmp_path):
+    movielens(source)
+    put(source, "movies.csv", lines("movieId,title,genres", "1,Heat (1995),(no genres listed)", "2,Doubt (2008),Drama"))
+    convert("movielens", source, tmp_path / "out")
+    data = load(tmp_path / "out")
+    assert [item.attributes for item in data.items.values()] == [{}, {"genres": "Drama"}]
+    assert "listed" not in (tmp_path / "out" / "items.csv").read_text()
+
+
 def test_movielens_dat_is_read_as_latin_1(source, tmp_path):
     put(source, "movies.dat", "73::Misérables, Les (1995)::Drama|Musical\n".encode("latin-1"))
     put(source, "ratings.dat", "1::73::5::978300760\n")
@@ -78,19 +89,97 @@ def test_movielens_dat_is_read_as_latin_1(source, tmp_path):
     assert load(tmp_path / "out").items["73"].title == "Misérables, Les (1995)"
 
 
+GENRES = ("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama")
+GENRES += ("Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western")
+
+
+def film(start: str, *genres: str) -> str:
+    """A line of `u.item` with its nineteen flags."""
+    return "|".join([start, *(str(int(name in genres)) for name in GENRES)])
+
+
+def movielens_100k(source: Path, *further: str) -> None:
+    films = [
+        film("1|Toy Story (1995)|01-Jan-1995||http://us.imdb.com/M/title-exact?Toy%20Story", *GENRES[3:6]),
+        film("267|unknown|||", "unknown"),
+        film("543|Misérables, Les (1995)|01-Jan-1995||http://us.imdb.com/M/x", "Drama", "Musical"),
+        *further,
+    ]
+    put(source, "u.item", lines(*films).encode("latin-1"))
+    put(source, "u.genre", lines(*(f"{name}|{number}" for number, name in enumerate(GENRES)), ""))
+    put(source, "u.data", "196\t1\t3\t881250949\n196\t543\t5\t881250949\n22\t267\t1\t878887116\n")
+    for name in ("u.user", "u1.base", "ua.test"):
+        put(source, name, "1|24|M|technician|85711\n")
+
+
+def test_movielens_100k_is_read_with_the_genres_that_its_flags_say(source, tmp_path):
+    movielens_100k(source)
+    counts = convert("movielens", source, tmp_path / "out", rating_threshold=4)
+    data = load(tmp_path / "out")
+    assert {item.item_id: (item.title, item.attributes) for item in data.items.values()} == {
+        "1": ("Toy Story (1995)", {"genres": "Animation|Children's|Comedy"}),
+        "267": ("unknown", {}),
+        "543": ("Misérables, Les (1995)", {"genres": "Drama|Musical"}),
+    }
+    assert list(data.interactions.rows()) == [
+        ("196", "1", 881250949, 3.0),
+        ("196", "543", 881250949, 5.0),
+        ("22", "267", 878887116, 1.0),
+    ]
+    assert not lost(counts)
+
+
+def test_what_of_movielens_100k_cannot_be_read_is_counted_by_reason(source, tmp_path):
+    movielens_100k(source, "2|GoldenEye (1995)|01-Jan-1995||x|0|1", film("3|Four Rooms|||").replace("|0", "|2", 1))
+    with (source / "u.data").open("a") as file:
+        file.write("1\t2\t5\t881250949\n1\t1\t5\n1\t1\tfive\t881250949\n")
+    assert lost(convert("movielens", source, tmp_path / "out")) == {
+        "item: rejected: the flag of a genre is neither 0 nor 1": 1,
+        "item: rejected: too few or too many cells": 1,
+        "interaction: rejected: the item is not in the item file": 1,
+        "interaction: rejected: the rating is no finite number": 1,
+        "interaction: rejected: too few or too many cells": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("genres", "word"), [(None, "has no u.genre"), ("Action\n", "not a genre, `|` and its number")]
+)
+def test_movielens_100k_without_the_names_of_its_genres_says_so(genres, word, source, tmp_path):
+    movielens_100k(source)
+    (source / "u.genre").unlink()
+    if genres:
+        put(source, "u.genre", genres)
+    with pytest.raises(DatasetError, match=re.escape(word)):
+        convert("movielens", source, tmp_path / "out")
+
+
+def recbole(source: Path, *items: str) -> None:
+    put(source, "ml-100k.item", lines(*items))
+    header = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    put(source, "ml-100k.inter", lines(header, "196\t1\t3\t8.81250949E8"))
+
+
 def test_recbole_headers_lose_their_types_and_name_the_attributes(source, tmp_path):
     header = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq"
-    put(source, "ml-100k.item", lines(header, "1\tToy Story\t1995\tAnimation Children's"))
-    put(
-        source,
-        "ml-100k.inter",
-        lines("user_id:token\titem_id:token\trating:float\ttimestamp:float", "196\t1\t3\t8.81250949E8"),
-    )
+    recbole(source, header, "1\tToy Story\t1995\tAnimation Children's Comedy")
     convert("recbole", source, tmp_path / "out")
     data = load(tmp_path / "out")
     assert data.items["1"].title == "Toy Story"
-    assert data.items["1"].attributes == {"release_year": "1995", "class": "Animation Children's"}
+    assert data.items["1"].attributes == {"release_year": "1995", "class": "Animation|Children's|Comedy"}
     assert list(data.interactions.rows()) == [("196", "1", 881250949, 3.0)]
+
+
+def test_several_tokens_of_recbole_become_parts_and_those_of_one_text_do_not(source, tmp_path):
+    header = "item_id:token\titem_name:token_seq\tcategories:token_seq\taddress:token_seq\tlabel:token\ttags:token_seq"
+    recbole(source, header, "1\tThe Bean\tCoffee & Tea, Food, Food\t12 Main St\tto go\t", "2\tbroken")
+    counts = convert("recbole", source, tmp_path / "out")
+    assert load(tmp_path / "out").items["1"].attributes == {
+        "categories": "Coffee & Tea|Food",
+        "address": "12 Main St",
+        "label": "to go",
+    }
+    assert lost(counts) == {"item: rejected: too few or too many cells": 1}
 
 
 def test_amazon_2014_takes_python_dictionaries_and_flattens_categories(source, tmp_path):
@@ -342,6 +431,7 @@ def test_what_is_not_liked_is_left_out_before_the_core(source, tmp_path):
     [
         ({"liked_only": True}, "depends on a rating threshold"),
         ({"rating_threshold": float("nan")}, "no finite number"),
+        ({"most_images": 5}, "bounds their download"),
         ({"download_images": True}, "not published with URLs"),
         ({"download_images": True, "images": "posters"}, "not both"),
     ],

@@ -103,6 +103,34 @@ def test_at_most_so_many_are_fetched_and_the_others_later(server, tmp_path):
     assert sorted(server.paths) == [f"/ok/{name}" for name in "abcde"]
 
 
+def test_a_conversion_fetches_no_more_pictures_than_it_was_asked_for_and_says_what_it_left_out(server, tmp_path):
+    source = dump(tmp_path / "dump", {name: server.url(f"/ok/{name}") for name in "abcde"})
+    asked = {"download_images": True, "manners": QUICK}
+    first = convert("amazon-2018", source, tmp_path / "out", most_images=2, **asked)
+    assert str(first).endswith("\nleft out 3 × no more than 2 were to be asked for; run it again to go on")
+    assert first.to_object()["fetched"]["left_out"] == {"no more than 2 were to be asked for": 3}
+    assert sorted(server.paths) == ["/ok/a", "/ok/b"]
+    size = first.fetched.bytes // 2
+    second = convert("amazon-2018", source, tmp_path / "out", most_image_bytes=size + 1, **asked)
+    assert (second.fetched.before, second.fetched.fetched, second.images) == (2, 2, 4)
+    assert second.fetched.left_out == {"no more than 0 MiB were to be fetched": 1}
+    assert convert("amazon-2018", source, tmp_path / "out", **asked).fetched.left == 0
+    assert sorted(server.paths) == [f"/ok/{name}" for name in "abcde"]
+
+
+@pytest.mark.parametrize("asked", [{"most_images": 0}, {"most_image_bytes": 0}])
+def test_a_bound_that_lets_nothing_through_is_refused(asked, tmp_path):
+    source = dump(tmp_path / "dump", {"a": "http://127.0.0.1/a"})
+    with pytest.raises(InputError, match="at least 1 picture and 1 byte"):
+        convert("amazon-2018", source, tmp_path / "out", download_images=True, **asked)
+
+
+@pytest.mark.parametrize("delay_s", [-1.0, float("nan"), float("inf")])
+def test_a_delay_that_cannot_be_kept_is_refused(delay_s):
+    with pytest.raises(InputError, match="give 0 to 3,600"):
+        Manners(delay_s=delay_s)
+
+
 @pytest.mark.parametrize("connections", [1, 3])
 def test_no_more_connections_are_open_than_are_asked_for(server, tmp_path, connections):
     urls = {f"i{n}": server.url(f"/slow/{n}") for n in range(9)}

@@ -85,6 +85,8 @@ def test_amazon_from_download_to_table_with_pictures_and_a_model(published, reci
         printed = recipe(*typed, "--ranker", "program,popularity", "--model", chat.model)
         assert chat.total > 0
     assert "| interactions | kept | 360 |" in printed
+    assert "users: 19,445 printed, 40 here: differs by -19,405\n" in printed
+    assert f"{runner.WHERE_TO_LOOK}\n" in printed
     assert "| program |" in printed
     assert "candidates `uniform:20`, n = 2 cases of 2 users" in printed
     beside = printed[printed.index("candidates `full`, n = 2 cases of 2 users") :]
@@ -114,6 +116,27 @@ def test_the_covers_of_an_archive_become_the_pictures_of_the_items(published, re
     assert "was written before" in recipe(*typed)
 
 
+def test_printed_counts_are_compared_with_those_of_the_folder_counted_anew(tmp_path):
+    (tmp_path / "published").mkdir()
+    samples.movielens(tmp_path / "published")
+    with (tmp_path / "published" / "movies.dat").open("a") as file:
+        file.write("78::A film that nobody rated::Drama\n")
+    made = convert("movielens", tmp_path / "published", tmp_path / "dataset")
+    assert made.items.kept == 31
+    agreeing = {"source": "a paper", "users": 40, "items": 30, "interactions": made.interactions.kept}
+    assert runner.compared(agreeing, tmp_path / "dataset") == [
+        "counts printed in a paper:",
+        "users: 40 printed, agrees",
+        "items: 30 printed, agrees",
+        f"interactions: {made.interactions.kept} printed, agrees",
+    ]
+    assert runner.compared({"source": "a paper", "items": 1_029}, tmp_path / "dataset") == [
+        "counts printed in a paper:",
+        "items: 1,029 printed, 30 here: differs by -999",
+        runner.WHERE_TO_LOOK,
+    ]
+
+
 def test_every_recipe_is_of_a_known_kind_and_names_what_its_converter_takes(tmp_path):
     for name, path in runner.RECIPES.items():
         told = runner.tomllib.loads(path.read_text())
@@ -121,6 +144,7 @@ def test_every_recipe_is_of_a_known_kind_and_names_what_its_converter_takes(tmp_
         assert told["kind"] in samples.SAMPLES, name
         assert set(told["convert"]) <= {"min_events", "rating_threshold", "liked_only", "images", "download_images"}
         assert all(one["url"].startswith("https://") for one in told["download"]), name
+        assert told["expected"].keys() == {"source", "users", "items", "interactions"}, name
         if told["kind"] == "amazon-2014":
             category = files[0].removeprefix("reviews_").removesuffix("_5.json.gz")
             assert files[1] == f"meta_{category}.json.gz"

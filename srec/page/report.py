@@ -30,7 +30,7 @@ from srec.place import place
 PAGE = "report.html"
 METRICS = ("ndcg@{k}", "recall@{k}", "mrr@{k}", "auc", "pooled_auc")
 CODES = {"style": "page.css", "script": "page.js"}
-FILTERS = ("number", "interval", "p", "count", "seconds", "day", "head")  # of wording, for the templates
+FILTERS = ("number", "interval", "p", "count", "seconds", "day", "head", "told_apart")  # of wording, for the templates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +114,7 @@ def _html(run: RunFolder, people: list[Person], *, by: str, metric: str, told: s
         metric=metric,
         metrics=[name.format(k=run.report["shown_k"]) for name in METRICS],
         told=told,
+        apart=wording.APART,
         plots=_plots(run.report, metric=metric),
         colours=plots.colours_of(run.report["rankers"]),
         classes=pictures,

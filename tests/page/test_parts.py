@@ -11,7 +11,7 @@ from srec.page import plots
 from srec.page.choice import chosen
 from srec.page.people import tastes
 from srec.page.prompts import difference
-from srec.page.wording import count, day, number, seconds, visible
+from srec.page.wording import count, day, number, seconds, told_apart, visible
 from srec.types import PreferenceSummary, UserProfile
 
 
@@ -70,6 +70,10 @@ def test_numbers_read_like_those_of_the_table():
     assert (count(1234), count(3.5), count(None)) == ("1,234", "3.5", "–")
     assert [seconds(value) for value in (0, 0.001, 0.25, 12.34, 3456.7)] == ["0.00", "<0.01", "0.25", "12.3", "3,457"]
     assert (day(0), day(10**18)) == ("1970-01-01", str(10**18))
+
+
+def test_two_are_told_apart_where_the_corrected_p_is_small():
+    assert [told_apart(p) for p in (0.0001, 0.049, 0.05, 1.0, None)] == ["yes", "yes", "no", "no", "–"]
 
 
 def interval(value, low, high):

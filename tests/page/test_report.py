@@ -97,6 +97,20 @@ def test_metrics_stand_with_interval_and_chance(page, small_run):
     assert f"{report['chance']['ndcg@10']:.3f}".removeprefix("0") in page
 
 
+def test_pairs_stand_as_they_were_compared_and_noise_is_called_so(page, small_run):
+    heads = ["first", "second", "first less second", "told apart"]
+    section = re.search(r'<section id="pairs".*?</section>', page, re.DOTALL)[0]
+    assert re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', section)[:4] == heads
+    pairs = read_run_folder(small_run).report["comparisons"]
+    rows = re.findall(
+        r'<tr><th scope="row"><bdi>(.*?)</bdi></th><td><bdi>(.*?)</bdi></td>(.*?)</tr>', section, re.DOTALL
+    )
+    assert [(unescape(first), unescape(second)) for first, second, _ in rows] == [(one["a"], one["b"]) for one in pairs]
+    for pair, (_, _, row) in zip(pairs, rows, strict=True):
+        assert f'data-value="{pair["value"]}"' in row
+        assert "<td>yes</td>" in row if pair["p_holm"] < 0.05 else "<td>no</td>" in row
+
+
 def test_the_cost_of_every_stage_is_told(page):
     for stage in ("fusion", "preference", "profiling", "scoring"):
         assert f'<th scope="row">{stage}</th>' in page

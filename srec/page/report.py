@@ -23,6 +23,7 @@ from srec.errors import InputError
 from srec.evaluation.run_folder import FILES, IMAGES, RUN, RunFolder, SeenItem, read_run_folder
 from srec.page import plots, wording
 from srec.page.choice import Choice, chosen
+from srec.page.looks import Look, looks_of
 from srec.page.people import Person, item, person
 from srec.page.prompts import difference
 from srec.place import place
@@ -104,7 +105,7 @@ class _Pictures:
 
 
 def _html(run: RunFolder, people: list[Person], *, by: str, metric: str, told: str) -> str:
-    pictures = _Pictures(run)
+    pictures, looks = _Pictures(run), looks_of(run.report["rankers"])
     environment = _environment()
     body = environment.get_template("body.html").render(
         run=run,
@@ -115,8 +116,8 @@ def _html(run: RunFolder, people: list[Person], *, by: str, metric: str, told: s
         metrics=[name.format(k=run.report["shown_k"]) for name in METRICS],
         told=told,
         apart=wording.APART,
-        plots=_plots(run.report, metric=metric),
-        colours=plots.colours_of(run.report["rankers"]),
+        plots=_plots(run.report, metric=metric, looks=looks),
+        looks=looks,
         classes=pictures,
         item_of=lambda item_id: item(run, item_id),
         changed=_changed(run),
@@ -161,10 +162,9 @@ def _policy(codes: Mapping[str, str]) -> str:
     return f"default-src 'none'; img-src data:; {allowed}; base-uri 'none'; form-action 'none'"
 
 
-def _plots(told: Mapping[str, Any], *, metric: str) -> dict[str, Any]:
+def _plots(told: Mapping[str, Any], *, metric: str, looks: Mapping[str, Look]) -> dict[str, Any]:
     """All plots of a report."""
     rankers, chance = told["rankers"], told["chance"]
-    colours = plots.colours_of(rankers)
     shown = [name.format(k=told["shown_k"]) for name in METRICS[:4]]
     slices = told["slices"].get("slices", ())
     return {
@@ -173,20 +173,20 @@ def _plots(told: Mapping[str, Any], *, metric: str) -> dict[str, Any]:
                 wording.head(name),
                 {ranker: row["metrics"][name] for ranker, row in rankers.items()},
                 chance=chance[name],
-                colours=colours,
+                looks=looks,
             )
             for name in shown
         ],
         "slices": [
-            plots.forest(f"{one['name']} (n = {one['n']:,})", one["rankers"], chance=None, colours=colours)
+            plots.forest(f"{one['name']} (n = {one['n']:,})", one["rankers"], chance=None, looks=looks)
             for one in slices
         ],
         "calibration": [
-            plots.reliability(name, row["calibration"], colour=colours[name])
+            plots.reliability(name, row["calibration"], look=looks[name])
             for name, row in rankers.items()
             if row["calibration"]
         ],
-        "costs": plots.costs(metric, rankers, n=told["n"], chance=chance[metric], colours=colours),
+        "costs": plots.costs(metric, rankers, n=told["n"], chance=chance[metric], looks=looks),
     }
 
 

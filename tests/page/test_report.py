@@ -97,6 +97,12 @@ def test_metrics_stand_with_interval_and_chance(page, small_run):
     assert f"{report['chance']['ndcg@10']:.3f}".removeprefix("0") in page
 
 
+def test_a_name_that_is_cut_in_plots_stands_beside_the_whole_one(page):
+    assert re.search(
+        r"<bdi>&lt;script&gt;document[^<]*</bdi> <small>in plots <bdi>&lt;script&gt;…[^<]*</bdi></small>", page
+    )
+
+
 def test_pairs_stand_as_they_were_compared_and_noise_is_called_so(page, small_run):
     heads = ["first", "second", "first less second", "told apart"]
     section = re.search(r'<section id="pairs".*?</section>', page, re.DOTALL)[0]

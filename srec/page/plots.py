@@ -153,7 +153,7 @@ def costs(
         return None
     first, last = math.floor(math.log10(min(least))), math.ceil(math.log10(max(least)) + 1e-9)
     last = max(last, first + 1)
-    left, right, top = 40, WIDTH - 120, 10
+    left, right, top = 40, WIDTH - 130, 10
     bottom = top + max(230, APART * len(known))
     high = _round_up(max([row["metrics"][metric]["high"] for row in known.values()] + [chance or 0.0]))
 

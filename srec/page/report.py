@@ -26,6 +26,7 @@ from srec.page.choice import Choice, chosen
 from srec.page.looks import Look, looks_of
 from srec.page.people import Person, item, person
 from srec.page.prompts import difference
+from srec.page.stored import stored
 from srec.place import place
 
 PAGE = "report.html"
@@ -118,6 +119,7 @@ def _html(run: RunFolder, people: list[Person], *, by: str, metric: str, told: s
         apart=wording.APART,
         plots=_plots(run.report, metric=metric, looks=looks),
         looks=looks,
+        stored=stored(run.report["rankers"]),
         classes=pictures,
         item_of=lambda item_id: item(run, item_id),
         changed=_changed(run),
@@ -186,8 +188,14 @@ def _plots(told: Mapping[str, Any], *, metric: str, looks: Mapping[str, Look]) -
             for name, row in rankers.items()
             if row["calibration"]
         ],
-        "costs": plots.costs(metric, rankers, n=told["n"], chance=chance[metric], looks=looks),
+        "costs": plots.costs(metric, _paid(rankers), n=told["n"], chance=chance[metric], looks=looks),
     }
+
+
+def _paid(rankers: Mapping[str, Any]) -> dict[str, Any]:
+    """Those whose seconds are what they cost."""
+    left_out = stored(rankers)
+    return {name: row for name, row in rankers.items() if name not in left_out}
 
 
 def _changed(run: RunFolder) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from srec.page.choice import chosen
 from srec.page.looks import looks_of
 from srec.page.people import tastes
 from srec.page.prompts import difference
+from srec.page.stored import stored
 from srec.page.wording import count, day, number, seconds, told_apart, visible
 from srec.types import PreferenceSummary, UserProfile
 
@@ -133,6 +134,27 @@ def test_labels_beside_the_costs_keep_apart_and_inside():
     xs = [mark.x for mark in plot.marks]
     assert all(plot.left <= x <= plot.right for x in xs)
     assert plots.costs("ndcg@10", {"run": costly(0.3, 0.0)}, n=10, chance=None, looks=looks_of(["run"])) is None
+
+
+def spent(hits, calls, *, fresh=0, stages=()):
+    return {"cache_hits": hits, "lm_calls": calls, "fresh": {"units": fresh}, "stages": dict(stages)}
+
+
+def test_who_took_most_results_of_a_stage_from_the_store_is_known():
+    rankers = {
+        "plain": spent(0, 0),
+        "own": spent(332, 320, stages={"fusion": spent(332, 200, fresh=40), "scoring": spent(0, 120, fresh=120)}),
+        "described before": spent(372, 120, stages={"fusion": spent(372, 0), "scoring": spent(0, 120, fresh=120)}),
+        "few anew": spent(422, 230, stages={"fusion": spent(332, 200, fresh=40), "scoring": spent(90, 30, fresh=30)}),
+        "without stages": spent(9, 1),
+    }
+    found = stored(rankers)
+    assert {name: dict(one.stages) for name, one in found.items()} == {
+        "described before": {"fusion": 372},
+        "few anew": {"scoring": 90},
+        "without stages": {},
+    }
+    assert (found["few anew"].results, found["few anew"].lm_calls) == (422, 230)
 
 
 def test_tastes_are_rows_over_the_summaries_and_the_last_ones_come_first():

@@ -12,6 +12,7 @@ from hostile_texts import HOSTILE, cases_of, hostile_shop
 import srec
 from srec.errors import InputError
 from srec.evaluation.run_folder import read_run_folder
+from srec.testing import oracle
 
 VOID = {"meta", "link", "input", "br", "img"}
 LOADING = {"src", "href", "srcset", "action", "poster", "data", "background", "ping", "formaction", "xlink:href"}
@@ -104,7 +105,7 @@ def test_a_name_that_is_cut_in_plots_stands_beside_the_whole_one(page):
 
 
 def test_pairs_stand_as_they_were_compared_and_noise_is_called_so(page, small_run):
-    heads = ["first", "second", "first less second", "told apart"]
+    heads = ["first", "second", "told apart", "first less second"]
     section = re.search(r'<section id="pairs".*?</section>', page, re.DOTALL)[0]
     assert re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', section)[:4] == heads
     pairs = read_run_folder(small_run).report["comparisons"]
@@ -120,6 +121,23 @@ def test_pairs_stand_as_they_were_compared_and_noise_is_called_so(page, small_ru
 def test_the_cost_of_every_stage_is_told(page):
     for stage in ("fusion", "preference", "profiling", "scoring"):
         assert f'<th scope="row">{stage}</th>' in page
+
+
+def test_who_took_results_from_the_store_is_named_beside_the_plot_of_costs_and_not_in_it(tmp_path):
+    shop = srec.toyshop(items=24, users=12, seed=5)
+    cases = cases_of(shop.data, users=3, candidates="uniform:4")
+    pages = []
+    for out in ("fresh", "again"):
+        rankers = {"popularity": "popularity", "program": srec.MLLMSRec()}
+        made = srec.evaluate(cases, rankers, lm=oracle(shop), store=tmp_path / "store", out=tmp_path / out)
+        pages.append(srec.report(tmp_path / out, users=0).path.read_text("utf-8"))
+    fresh, again = (re.search(r'<svg class="plot costs".*?</svg>', page, re.DOTALL)[0] for page in pages)
+    assert ">program</text>" in fresh
+    assert "results from the store, of" not in pages[0]
+    assert ">program</text>" not in again
+    hits = made.rankers["program"].cache_hits
+    assert f"<bdi>program</bdi>: {hits:,} results from the store, of fusion " in pages[1]
+    assert "; 0 LM calls</li>" in pages[1]
 
 
 @pytest.mark.parametrize(("task", "said"), [("next", "<time>"), ("like:1", "from <time>")])

@@ -117,6 +117,7 @@ def _html(run: RunFolder, people: list[Person], *, by: str, metric: str, told: s
         metrics=[name.format(k=run.report["shown_k"]) for name in METRICS],
         told=told,
         apart=wording.APART,
+        part_chance=_chance_of_parts(run.report),
         plots=_plots(run.report, metric=metric, looks=looks),
         looks=looks,
         stored=stored(run.report["rankers"]),
@@ -168,7 +169,7 @@ def _plots(told: Mapping[str, Any], *, metric: str, looks: Mapping[str, Look]) -
     """All plots of a report."""
     rankers, chance = told["rankers"], told["chance"]
     shown = [name.format(k=told["shown_k"]) for name in METRICS[:4]]
-    slices = told["slices"].get("slices", ())
+    slices, part_chance = told["slices"].get("slices", ()), _chance_of_parts(told)
     return {
         "metrics": [
             plots.forest(
@@ -180,7 +181,7 @@ def _plots(told: Mapping[str, Any], *, metric: str, looks: Mapping[str, Look]) -
             for name in shown
         ],
         "slices": [
-            plots.forest(f"{one['name']} (n = {one['n']:,})", one["rankers"], chance=None, looks=looks)
+            plots.forest(f"{one['name']} (n = {one['n']:,})", one["rankers"], chance=part_chance, looks=looks)
             for one in slices
         ],
         "calibration": [
@@ -190,6 +191,19 @@ def _plots(told: Mapping[str, Any], *, metric: str, looks: Mapping[str, Look]) -
         ],
         "costs": plots.costs(metric, _paid(rankers), n=told["n"], chance=chance[metric], looks=looks),
     }
+
+
+def _chance_of_parts(told: Mapping[str, Any]) -> float | None:
+    """What chance gets on any part of the cases: that of all, where each has as many candidates and targets; else None.
+
+    A target that is no candidate has no rank.
+    """
+    sizes = {
+        (case["candidates"], len(case["ranks"]), case["ranks"].count(None))
+        for row in told["rankers"].values()
+        for case in row["cases"]
+    }
+    return told["chance"].get(told["slices"].get("metric")) if len(sizes) == 1 else None
 
 
 def _paid(rankers: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from base64 import b64encode
 from hashlib import sha256
 from html import unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
-from hostile_texts import HOSTILE, cases_of, hostile_shop
+from hostile_texts import HOSTILE, cases_of, functions, hostile_shop
 
 import srec
 from srec.errors import InputError
@@ -90,6 +91,17 @@ def test_every_section_is_there(page):
         assert f'href="#{section}"' in page
 
 
+@pytest.mark.parametrize("programs", [1, 2])
+def test_headings_skip_no_level(tmp_path, programs):
+    cases = cases_of(hostile_shop(items=16, users=8, seed=3), users=2, candidates="uniform:3")
+    srec.evaluate(cases, {f"program {n}": functions() for n in range(programs)}, out=tmp_path / "run")
+    page = srec.report(tmp_path / "run").path.read_text("utf-8")
+    levels = [int(level) for level in re.findall(r"<h([1-6])\b", page)]
+    assert levels.count(1) == 1
+    assert max(levels) == 3 + programs
+    assert all(after - before <= 1 for before, after in pairwise([0, *levels]))
+
+
 def test_metrics_stand_with_interval_and_chance(page, small_run):
     report = read_run_folder(small_run).report
     cell = report["rankers"]["program"]["metrics"]["ndcg@10"]
@@ -121,6 +133,21 @@ def test_pairs_stand_as_they_were_compared_and_noise_is_called_so(page, small_ru
 def test_the_cost_of_every_stage_is_told(page):
     for stage in ("fusion", "preference", "profiling", "scoring"):
         assert f'<th scope="row">{stage}</th>' in page
+
+
+@pytest.mark.parametrize(("candidates", "is_known"), [("uniform:5", True), ("full", False)])
+def test_chance_stands_on_slices_where_every_case_has_as_many_candidates(tmp_path, candidates, is_known):
+    cases = cases_of(hostile_shop(items=16, users=12, seed=3), users=12, candidates=candidates)
+    report = srec.evaluate(cases, "popularity", out=tmp_path / "run")
+    page = srec.report(tmp_path / "run", users=0).path.read_text("utf-8")
+    slices = re.search(r'<section id="slices".*?</section>', page, re.DOTALL)[0]
+    plots = re.findall(r"<svg.*?</svg>", slices, re.DOTALL)
+    assert plots
+    assert all(('class="chance"' in plot) is is_known for plot in plots)
+    assert ('<th scope="col" class="num">chance</th>' in slices) is is_known
+    assert ("is not known for a part" in slices) is not is_known
+    shown = f"{report.chance['ndcg@10']:.3f}".removeprefix("0")
+    assert (f'<td class="num">{shown}</td>' in slices) is is_known
 
 
 def test_who_took_results_from_the_store_is_named_beside_the_plot_of_costs_and_not_in_it(tmp_path):

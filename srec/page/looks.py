@@ -61,6 +61,6 @@ def _labels(names: Sequence[str]) -> dict[str, str]:
 def _shortened(name: str) -> Iterator[str]:
     """`start…end`, `start… 2`, `start… 3`, and so on."""
     end = NAME_CHARS // 2
-    yield f"{name[: NAME_CHARS - 1 - end]}…{name[-end:]}"
+    yield f"{name[: NAME_CHARS - 1 - end].rstrip()}…{name[-end:].lstrip()}"
     for number in count(2):
-        yield f"{name[: NAME_CHARS - 2 - len(str(number))]}… {number}"
+        yield f"{name[: NAME_CHARS - 2 - len(str(number))].rstrip()}… {number}"

@@ -1,6 +1,6 @@
 """Where marks stand in a plot; the templates draw them as SVG, whose colours follow the reader's scheme.
 
-All plots are 300 or 360 units wide and meant to be shown about as wide in CSS pixels, so that their text stays readable
+All plots are 312 or 360 units wide and meant to be shown about as wide in CSS pixels, so that their text stays readable
 on a telephone. Numbers are written beside the plots in tables too: a plot is never the only place of one.
 """
 
@@ -17,8 +17,8 @@ from srec.page.wording import interval, number, seconds
 APART = 15  # of labels in a column
 MOST_STEPS = 4  # of an axis, so that its numbers stand apart
 WIDTH = 360
-FOREST = 300
-LABEL, RIGHT = 116, 14  # of a forest plot: width of the names, and of the margin
+FOREST = 312
+LABEL, RIGHT = 128, 14  # of a forest plot: width of the names, and of the margin
 ROW, TOP, FOOT = 24, 8, 34
 
 
@@ -153,7 +153,7 @@ def costs(
         return None
     first, last = math.floor(math.log10(min(least))), math.ceil(math.log10(max(least)) + 1e-9)
     last = max(last, first + 1)
-    left, right, top = 40, WIDTH - 130, 10
+    left, right, top = 40, WIDTH - 146, 10
     bottom = top + max(230, APART * len(known))
     high = _round_up(max([row["metrics"][metric]["high"] for row in known.values()] + [chance or 0.0]))
 

@@ -11,7 +11,7 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from hostile_texts import HOSTILE
+from hostile_texts import HOSTILE, cases_of, hostile_shop
 
 import srec
 from srec.data.folder import Dataset
@@ -185,6 +185,18 @@ def test_the_rules_see_a_fault(browser, page, rule):
     browser.execute_script(BROKEN[rule])
     faults = browser.execute_script(RULES)
     assert any(fault.startswith(f"{rule}: ") for fault in faults), faults
+
+
+def test_long_names_leave_the_verdicts_and_first_values_in_a_narrow_window(browser, tmp_path):
+    cases = cases_of(hostile_shop(items=16, users=8, seed=3), users=3, candidates="uniform:5")
+    names = ["blend:markov+item-knn+popularity", "blend:markov+item-knn+recent-popularity"]
+    srec.evaluate(cases, dict.fromkeys(names, "popularity"), out=tmp_path / "run")
+    show(browser, srec.report(tmp_path / "run").path, width=390)
+    right = "return document.querySelector(arguments[0]).getBoundingClientRect().right"
+    for cell in ("#metrics td:nth-child(2)", "#pairs td:nth-child(3)"):
+        assert browser.execute_script(right, cell) <= 390 - 16
+    left = "return Math.min(...[...document.querySelectorAll('.plot .name')].map((one) => one.getBoundingClientRect().left))"
+    assert browser.execute_script(left) >= 0
 
 
 def column(browser, table, place):

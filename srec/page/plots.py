@@ -1,6 +1,6 @@
 """Where marks stand in a plot; the templates draw them as SVG, whose colours follow the reader's scheme.
 
-All plots are 300 or 360 units wide and meant to be shown about as wide in CSS pixels, so that their text stays readable
+All plots are 312 or 360 units wide and meant to be shown about as wide in CSS pixels, so that their text stays readable
 on a telephone. Numbers are written beside the plots in tables too: a plot is never the only place of one.
 """
 
@@ -11,15 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from srec.page.looks import Look
 from srec.page.wording import interval, number, seconds
 
+APART = 15  # of labels in a column
 MOST_STEPS = 4  # of an axis, so that its numbers stand apart
 WIDTH = 360
-FOREST = 300
-NAME_CHARS = 17
-LABEL, RIGHT = 116, 14  # of a forest plot: width of the names, and of the margin
+FOREST = 312
+LABEL, RIGHT = 128, 14  # of a forest plot: width of the names, and of the margin
 ROW, TOP, FOOT = 24, 8, 34
-COLOURS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +34,11 @@ class Tick:
 class Mark:
     """A value with its interval: a point at (x, y), a line from `low` to `high`; `told` is said when asked."""
 
-    name: str
+    look: Look
     x: float
     y: float
     low: float
     high: float
-    colour: int
     told: str
     label_y: float = 0.0
     size: float = 4.5
@@ -68,9 +67,9 @@ class Plot:
         return " ".join(f"{'L' if n else 'M'}{mark.x:.1f} {mark.y:.1f}" for n, mark in enumerate(self.marks))
 
 
-def forest(title: str, rows: Mapping[str, Any], *, chance: float | None, colours: Mapping[str, int]) -> Plot:
-    """One row a ranker: a value in [0, 1] with its interval, and chance as a line through all rows."""
-    known = {name: row for name, row in rows.items() if row["value"] is not None}
+def forest(title: str, rows: Mapping[str, Any], *, chance: float | None, looks: Mapping[str, Look]) -> Plot:
+    """One row a ranker of `looks`: a value in [0, 1] with its interval, and chance as a line through all rows."""
+    known = {name: row for name, row in rows.items() if name in looks and row["value"] is not None}
     high = _round_up(max([row["high"] for row in known.values()] + [chance or 0.0, 0.1]))
     left, right, bottom = LABEL, FOREST - RIGHT, TOP + ROW * max(1, len(known))
 
@@ -79,12 +78,11 @@ def forest(title: str, rows: Mapping[str, Any], *, chance: float | None, colours
 
     marks = tuple(
         Mark(
-            name=short(name),
+            look=looks[name],
             x=x(row["value"]),
             y=TOP + ROW * (place + 0.5),
             low=x(row["low"]),
             high=x(row["high"]),
-            colour=colours.get(name, 0),
             told=f"{name}: {number(row['value'])} {interval(row)}, n = {row['n']:,}",
         )
         for place, (name, row) in enumerate(known.items())
@@ -105,7 +103,7 @@ def forest(title: str, rows: Mapping[str, Any], *, chance: float | None, colours
     )
 
 
-def reliability(name: str, calibration: Mapping[str, Any], *, colour: int) -> Plot:
+def reliability(name: str, calibration: Mapping[str, Any], *, look: Look) -> Plot:
     """Mean score of each bin against the share of targets in it; a point's area tells how many scores it holds."""
     left, right, top, bottom = 44, WIDTH - 16, 10, 10 + 300
     bins = [one for one in calibration["bins"] if one["n"]]
@@ -119,12 +117,11 @@ def reliability(name: str, calibration: Mapping[str, Any], *, colour: int) -> Pl
 
     marks = tuple(
         Mark(
-            name=f"{one['low']:.1f}",
+            look=look,
             x=x(one["score"]),
             y=y(one["share"]),
             low=0,
             high=0,
-            colour=colour,
             told=f"scores from {one['low']:.1f} to {one['high']:.1f}: mean {number(one['score'])}, share of targets "
             f"{number(one['share'])}, n = {one['n']:,}",
             size=3 + 9 * math.sqrt(one["n"] / most),
@@ -133,7 +130,7 @@ def reliability(name: str, calibration: Mapping[str, Any], *, colour: int) -> Pl
     )
     steps = [step / 4 for step in range(5)]
     return Plot(
-        title=f"Calibration of {short(name)}",
+        title=f"Calibration of {name}",
         told="Calibrated scores lie on the dashed diagonal. " + "; ".join(mark.told for mark in marks) + ".",
         height=bottom + FOOT + 6,
         left=left,
@@ -147,7 +144,7 @@ def reliability(name: str, calibration: Mapping[str, Any], *, colour: int) -> Pl
 
 
 def costs(
-    metric: str, rankers: Mapping[str, Any], *, n: int, chance: float | None, colours: Mapping[str, int]
+    metric: str, rankers: Mapping[str, Any], *, n: int, chance: float | None, looks: Mapping[str, Look]
 ) -> Plot | None:
     """Quality against seconds a case, on a scale of powers of ten; None where nobody took any time."""
     known = {name: row for name, row in rankers.items() if row["metrics"][metric]["value"] is not None}
@@ -156,7 +153,8 @@ def costs(
         return None
     first, last = math.floor(math.log10(min(least))), math.ceil(math.log10(max(least)) + 1e-9)
     last = max(last, first + 1)
-    left, right, top, bottom = 40, WIDTH - 120, 10, 10 + 230
+    left, right, top = 40, WIDTH - 146, 10
+    bottom = top + max(230, APART * len(known))
     high = _round_up(max([row["metrics"][metric]["high"] for row in known.values()] + [chance or 0.0]))
 
     def x(value: float) -> float:
@@ -167,12 +165,11 @@ def costs(
 
     marks = [
         Mark(
-            name=short(name),
+            look=looks[name],
             x=x(row["seconds"] / n),
             y=y(row["metrics"][metric]["value"]),
             low=y(row["metrics"][metric]["low"]),
             high=y(row["metrics"][metric]["high"]),
-            colour=colours.get(name, 0),
             told=f"{name}: {number(row['metrics'][metric]['value'])} {interval(row['metrics'][metric])} at "
             f"{seconds(row['seconds'] / n)} seconds a case",
         )
@@ -194,25 +191,15 @@ def costs(
     )
 
 
-def colours_of(names: Iterable[str]) -> dict[str, int]:
-    """A colour for each ranker, the same in every plot."""
-    return {name: place % COLOURS for place, name in enumerate(names)}
-
-
-def short(name: str) -> str:
-    """A name that fits beside a plot."""
-    return name if len(name) <= NAME_CHARS else name[: NAME_CHARS - 1] + "…"
-
-
-def _labelled(marks: Sequence[Mark], *, top: float, bottom: float, apart: float = 15.0) -> Iterable[Mark]:
+def _labelled(marks: Sequence[Mark], *, top: float, bottom: float) -> Iterable[Mark]:
     """Marks with labels in a column beside the plot, each as near to its mark as the others allow."""
     lowest = top
     placed = []
     for mark in sorted(marks, key=lambda one: one.y):
         lowest = max(mark.y, lowest)
         placed.append(replace(mark, label_y=lowest))
-        lowest += apart
-    over = max(0.0, lowest - apart - bottom)
+        lowest += APART
+    over = max(0.0, lowest - APART - bottom)
     for mark in placed:
         yield replace(mark, label_y=mark.label_y - over)
 

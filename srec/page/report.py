@@ -23,14 +23,16 @@ from srec.errors import InputError
 from srec.evaluation.run_folder import FILES, IMAGES, RUN, RunFolder, SeenItem, read_run_folder
 from srec.page import plots, wording
 from srec.page.choice import Choice, chosen
+from srec.page.looks import Look, looks_of
 from srec.page.people import Person, item, person
 from srec.page.prompts import difference
+from srec.page.stored import stored
 from srec.place import place
 
 PAGE = "report.html"
 METRICS = ("ndcg@{k}", "recall@{k}", "mrr@{k}", "auc", "pooled_auc")
 CODES = {"style": "page.css", "script": "page.js"}
-FILTERS = ("number", "interval", "p", "count", "seconds", "day", "head")  # of wording, for the templates
+FILTERS = ("number", "interval", "p", "count", "seconds", "day", "head", "told_apart")  # of wording, for the templates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +106,7 @@ class _Pictures:
 
 
 def _html(run: RunFolder, people: list[Person], *, by: str, metric: str, told: str) -> str:
-    pictures = _Pictures(run)
+    pictures, looks = _Pictures(run), looks_of(run.report["rankers"])
     environment = _environment()
     body = environment.get_template("body.html").render(
         run=run,
@@ -114,8 +116,11 @@ def _html(run: RunFolder, people: list[Person], *, by: str, metric: str, told: s
         metric=metric,
         metrics=[name.format(k=run.report["shown_k"]) for name in METRICS],
         told=told,
-        plots=_plots(run.report, metric=metric),
-        colours=plots.colours_of(run.report["rankers"]),
+        apart=wording.APART,
+        part_chance=_chance_of_parts(run.report),
+        plots=_plots(run.report, metric=metric, looks=looks),
+        looks=looks,
+        stored=stored(run.report["rankers"]),
         classes=pictures,
         item_of=lambda item_id: item(run, item_id),
         changed=_changed(run),
@@ -160,33 +165,51 @@ def _policy(codes: Mapping[str, str]) -> str:
     return f"default-src 'none'; img-src data:; {allowed}; base-uri 'none'; form-action 'none'"
 
 
-def _plots(told: Mapping[str, Any], *, metric: str) -> dict[str, Any]:
+def _plots(told: Mapping[str, Any], *, metric: str, looks: Mapping[str, Look]) -> dict[str, Any]:
     """All plots of a report."""
     rankers, chance = told["rankers"], told["chance"]
-    colours = plots.colours_of(rankers)
     shown = [name.format(k=told["shown_k"]) for name in METRICS[:4]]
-    slices = told["slices"].get("slices", ())
+    slices, part_chance = told["slices"].get("slices", ()), _chance_of_parts(told)
     return {
         "metrics": [
             plots.forest(
                 wording.head(name),
                 {ranker: row["metrics"][name] for ranker, row in rankers.items()},
                 chance=chance[name],
-                colours=colours,
+                looks=looks,
             )
             for name in shown
         ],
         "slices": [
-            plots.forest(f"{one['name']} (n = {one['n']:,})", one["rankers"], chance=None, colours=colours)
+            plots.forest(f"{one['name']} (n = {one['n']:,})", one["rankers"], chance=part_chance, looks=looks)
             for one in slices
         ],
         "calibration": [
-            plots.reliability(name, row["calibration"], colour=colours[name])
+            plots.reliability(name, row["calibration"], look=looks[name])
             for name, row in rankers.items()
             if row["calibration"]
         ],
-        "costs": plots.costs(metric, rankers, n=told["n"], chance=chance[metric], colours=colours),
+        "costs": plots.costs(metric, _paid(rankers), n=told["n"], chance=chance[metric], looks=looks),
     }
+
+
+def _chance_of_parts(told: Mapping[str, Any]) -> float | None:
+    """What chance gets on any part of the cases: that of all, where each has as many candidates and targets; else None.
+
+    A target that is no candidate has no rank.
+    """
+    sizes = {
+        (case["candidates"], len(case["ranks"]), case["ranks"].count(None))
+        for row in told["rankers"].values()
+        for case in row["cases"]
+    }
+    return told["chance"].get(told["slices"].get("metric")) if len(sizes) == 1 else None
+
+
+def _paid(rankers: Mapping[str, Any]) -> dict[str, Any]:
+    """Those whose seconds are what they cost."""
+    left_out = stored(rankers)
+    return {name: row for name, row in rankers.items() if name not in left_out}
 
 
 def _changed(run: RunFolder) -> dict[str, list[str]]:

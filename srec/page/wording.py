@@ -17,6 +17,7 @@ UNSEEN = re.compile(
 )
 MOST_CHARS = 4000
 DASH = "–"
+APART = 0.05  # the corrected p below which two systems are told apart
 
 
 def visible(text: str) -> str:
@@ -38,6 +39,13 @@ def interval(value: Any) -> str:
 def p(value: float | None) -> str:
     """A p with four decimals."""
     return DASH if value is None else paired.shown_p(value)
+
+
+def told_apart(p_corrected: float | None) -> str:
+    """Whether a difference is more than noise: `yes`, `no`, or a dash without a p."""
+    if p_corrected is None:
+        return DASH
+    return "yes" if p_corrected < APART else "no"
 
 
 def count(value: float | None) -> str:

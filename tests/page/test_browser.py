@@ -2,7 +2,7 @@
 
 The checks: no message on the console; no request but the page itself; both orders of a sorted table, told by
 `aria-sort`; a user opens and is found; hostile words are text and change nothing; dark and light differ; no sideways
-scrolling at 360 and 1400 pixels; text contrast; a page of 200 users loads at once.
+scrolling at 360 and 1400 pixels; text contrast; names, captions, headings and ids that a screen reader needs; a page of 200 users loads at once.
 """
 
 import json
@@ -11,7 +11,7 @@ import shutil
 from contextlib import contextmanager
 
 import pytest
-from hostile_texts import HOSTILE
+from hostile_texts import HOSTILE, cases_of, hostile_shop
 
 import srec
 from srec.data.folder import Dataset
@@ -54,6 +54,76 @@ for (const node of document.querySelectorAll("body *:not(script):not(.said)")) {
 }
 return [...poor];
 """
+
+RULES = """
+const faults = [];
+const told = (node) => `${node.tagName.toLowerCase()} ${node.id || node.textContent.trim().slice(0, 40)}`;
+const check = (holds, rule, node) => holds || faults.push(`${rule}: ${told(node)}`);
+const all = (selector) => [...document.querySelectorAll(selector)];
+const words = (node) => (node ? node.textContent.trim() : "");
+const referred = (node, name) => (node.getAttribute(name) || "").split(/\\s+/).filter(Boolean);
+const given = (node) =>
+  (node.getAttribute("aria-label") || "").trim() ||
+  referred(node, "aria-labelledby").map((id) => words(document.getElementById(id))).join("");
+const own = (node) => {
+  const copy = node.cloneNode(true);
+  copy.querySelectorAll("[aria-hidden=true]").forEach((one) => one.remove());
+  return words(copy);
+};
+
+check(document.documentElement.lang, "has a language", document.documentElement);
+check(document.title.trim(), "has a title", document.head);
+check(all("h1").length === 1, "has one h1", document.body);
+check(all("main").length === 1, "has one main part", document.body);
+let level = 0;
+for (const node of all("h1, h2, h3, h4, h5, h6")) {
+  check(own(node), "a heading says something", node);
+  check(Number(node.tagName[1]) <= level + 1, "no level of headings is skipped", node);
+  level = Number(node.tagName[1]);
+}
+const ids = all("[id]").map((node) => node.id);
+for (const node of all("[id]")) check(ids.indexOf(node.id) === ids.lastIndexOf(node.id), "an id is unique", node);
+for (const name of ["aria-labelledby", "aria-describedby", "aria-controls"])
+  for (const node of all(`[${name}]`))
+    check(referred(node, name).every((id) => document.getElementById(id)), `${name} points at something`, node);
+for (const node of all("a[href^='#']"))
+  check(document.getElementById(node.hash.slice(1)), "a link points at something", node);
+for (const node of all("img")) check(node.hasAttribute("alt"), "a picture has an alt text", node);
+for (const node of all("svg, [role=img]"))
+  if (!node.closest("[aria-hidden=true]"))
+    check(node.getAttribute("role") === "img" && given(node), "a drawing has a name or is hidden", node);
+for (const node of all("table")) {
+  check(words(node.caption) || given(node), "a table has a caption or a label", node);
+  for (const head of node.querySelectorAll("th")) {
+    check(own(head), "a head of a table says something", head);
+    check(head.scope, "a head of a table has a scope", head);
+  }
+}
+for (const node of all("a[href], button, summary, [role=button], [role=link]"))
+  check(given(node) || own(node), "a control has a name", node);
+for (const node of all("input, select, textarea"))
+  check(given(node) || [...node.labels].some(own), "a field has a label", node);
+for (const node of all("[tabindex], [role=region], nav"))
+  check(given(node), "a part that takes the focus has a name", node);
+for (const node of all("[tabindex]")) check(node.tabIndex <= 0, "the focus follows the order of the page", node);
+for (const node of all("[aria-hidden=true]"))
+  check(!node.querySelector("a[href], button, input, summary, [tabindex]"), "what is hidden takes no focus", node);
+return faults;
+"""
+BROKEN = {
+    "has a language": "document.documentElement.lang = ''",
+    "has one h1": "document.querySelector('main').append(document.createElement('h1'))",
+    "no level of headings is skipped": "document.querySelector('h2').outerHTML = '<h3>Metrics</h3>'",
+    "an id is unique": "document.querySelector('h2').id = 'metrics'",
+    "aria-labelledby points at something": "document.querySelector('h2').removeAttribute('id')",
+    "a picture has an alt text": "document.querySelector('main').append(document.createElement('img'))",
+    "a drawing has a name or is hidden": "document.querySelector('.key').removeAttribute('aria-hidden')",
+    "a table has a caption or a label": "document.querySelector('caption').remove()",
+    "a head of a table says something": "document.querySelector('thead button').textContent = ''",
+    "a control has a name": "document.querySelector('thead button').textContent = ''",
+    "a field has a label": "document.querySelector('label').replaceWith(document.getElementById('find'))",
+    "a part that takes the focus has a name": "document.querySelector('.box').removeAttribute('aria-label')",
+}
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +170,33 @@ def nothing_happens(browser, path):
     assert [url for url in asked if not url.startswith("data:")] in ([path.as_uri()], [])
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map((one) => one.name)")
     assert [url for url in loaded if not url.startswith("data:")] == []
+
+
+def test_a_screen_reader_finds_names_captions_and_an_outline(browser, page, large):
+    for path in (page, large.path):
+        show(browser, path)
+        browser.execute_script("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        assert browser.execute_script(RULES) == []
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_the_rules_see_a_fault(browser, page, rule):
+    show(browser, page)
+    browser.execute_script(BROKEN[rule])
+    faults = browser.execute_script(RULES)
+    assert any(fault.startswith(f"{rule}: ") for fault in faults), faults
+
+
+def test_long_names_leave_the_verdicts_and_first_values_in_a_narrow_window(browser, tmp_path):
+    cases = cases_of(hostile_shop(items=16, users=8, seed=3), users=3, candidates="uniform:5")
+    names = ["blend:markov+item-knn+popularity", "blend:markov+item-knn+recent-popularity"]
+    srec.evaluate(cases, dict.fromkeys(names, "popularity"), out=tmp_path / "run")
+    show(browser, srec.report(tmp_path / "run").path, width=390)
+    right = "return document.querySelector(arguments[0]).getBoundingClientRect().right"
+    for cell in ("#metrics td:nth-child(2)", "#pairs td:nth-child(3)"):
+        assert browser.execute_script(right, cell) <= 390 - 16
+    left = "return Math.min(...[...document.querySelectorAll('.plot .name')].map((one) => one.getBoundingClientRect().left))"
+    assert browser.execute_script(left) >= 0
 
 
 def column(browser, table, place):

@@ -5,13 +5,15 @@ from base64 import b64encode
 from hashlib import sha256
 from html import unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
-from hostile_texts import HOSTILE, cases_of, hostile_shop
+from hostile_texts import HOSTILE, cases_of, functions, hostile_shop
 
 import srec
 from srec.errors import InputError
 from srec.evaluation.run_folder import read_run_folder
+from srec.testing import oracle
 
 VOID = {"meta", "link", "input", "br", "img"}
 LOADING = {"src", "href", "srcset", "action", "poster", "data", "background", "ping", "formaction", "xlink:href"}
@@ -89,6 +91,17 @@ def test_every_section_is_there(page):
         assert f'href="#{section}"' in page
 
 
+@pytest.mark.parametrize("programs", [1, 2])
+def test_headings_skip_no_level(tmp_path, programs):
+    cases = cases_of(hostile_shop(items=16, users=8, seed=3), users=2, candidates="uniform:3")
+    srec.evaluate(cases, {f"program {n}": functions() for n in range(programs)}, out=tmp_path / "run")
+    page = srec.report(tmp_path / "run").path.read_text("utf-8")
+    levels = [int(level) for level in re.findall(r"<h([1-6])\b", page)]
+    assert levels.count(1) == 1
+    assert max(levels) == 3 + programs
+    assert all(after - before <= 1 for before, after in pairwise([0, *levels]))
+
+
 def test_metrics_stand_with_interval_and_chance(page, small_run):
     report = read_run_folder(small_run).report
     cell = report["rankers"]["program"]["metrics"]["ndcg@10"]
@@ -97,9 +110,61 @@ def test_metrics_stand_with_interval_and_chance(page, small_run):
     assert f"{report['chance']['ndcg@10']:.3f}".removeprefix("0") in page
 
 
+def test_a_name_that_is_cut_in_plots_stands_beside_the_whole_one(page):
+    assert re.search(
+        r"<bdi>&lt;script&gt;document[^<]*</bdi> <small>in plots <bdi>&lt;script&gt;…[^<]*</bdi></small>", page
+    )
+
+
+def test_pairs_stand_as_they_were_compared_and_noise_is_called_so(page, small_run):
+    heads = ["first", "second", "told apart", "first less second"]
+    section = re.search(r'<section id="pairs".*?</section>', page, re.DOTALL)[0]
+    assert re.findall(r'<th scope="col"[^>]*>([^<]*)</th>', section)[:4] == heads
+    pairs = read_run_folder(small_run).report["comparisons"]
+    rows = re.findall(
+        r'<tr><th scope="row"><bdi>(.*?)</bdi></th><td><bdi>(.*?)</bdi></td>(.*?)</tr>', section, re.DOTALL
+    )
+    assert [(unescape(first), unescape(second)) for first, second, _ in rows] == [(one["a"], one["b"]) for one in pairs]
+    for pair, (_, _, row) in zip(pairs, rows, strict=True):
+        assert f'data-value="{pair["value"]}"' in row
+        assert "<td>yes</td>" in row if pair["p_holm"] < 0.05 else "<td>no</td>" in row
+
+
 def test_the_cost_of_every_stage_is_told(page):
     for stage in ("fusion", "preference", "profiling", "reasoning", "scoring"):
         assert f'<th scope="row">{stage}</th>' in page
+
+
+@pytest.mark.parametrize(("candidates", "is_known"), [("uniform:5", True), ("full", False)])
+def test_chance_stands_on_slices_where_every_case_has_as_many_candidates(tmp_path, candidates, is_known):
+    cases = cases_of(hostile_shop(items=16, users=12, seed=3), users=12, candidates=candidates)
+    report = srec.evaluate(cases, "popularity", out=tmp_path / "run")
+    page = srec.report(tmp_path / "run", users=0).path.read_text("utf-8")
+    slices = re.search(r'<section id="slices".*?</section>', page, re.DOTALL)[0]
+    plots = re.findall(r"<svg.*?</svg>", slices, re.DOTALL)
+    assert plots
+    assert all(('class="chance"' in plot) is is_known for plot in plots)
+    assert ('<th scope="col" class="num">chance</th>' in slices) is is_known
+    assert ("is not known for a part" in slices) is not is_known
+    shown = f"{report.chance['ndcg@10']:.3f}".removeprefix("0")
+    assert (f'<td class="num">{shown}</td>' in slices) is is_known
+
+
+def test_who_took_results_from_the_store_is_named_beside_the_plot_of_costs_and_not_in_it(tmp_path):
+    shop = srec.toyshop(items=24, users=12, seed=5)
+    cases = cases_of(shop.data, users=3, candidates="uniform:4")
+    pages = []
+    for out in ("fresh", "again"):
+        rankers = {"popularity": "popularity", "program": srec.MLLMSRec()}
+        made = srec.evaluate(cases, rankers, lm=oracle(shop), store=tmp_path / "store", out=tmp_path / out)
+        pages.append(srec.report(tmp_path / out, users=0).path.read_text("utf-8"))
+    fresh, again = (re.search(r'<svg class="plot costs".*?</svg>', page, re.DOTALL)[0] for page in pages)
+    assert ">program</text>" in fresh
+    assert "results from the store" not in pages[0]
+    assert ">program</text>" not in again
+    hits = made.rankers["program"].cache_hits
+    assert f"<bdi>program</bdi>: {hits:,} results from the store (fusion " in pages[1]
+    assert "), 0 LM calls</li>" in pages[1]
 
 
 @pytest.mark.parametrize(("task", "said"), [("next", "<time>"), ("like:1", "from <time>")])

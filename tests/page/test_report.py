@@ -160,7 +160,7 @@ def test_who_took_results_from_the_store_is_named_beside_the_plot_of_costs_and_n
         pages.append(srec.report(tmp_path / out, users=0).path.read_text("utf-8"))
     fresh, again = (re.search(r'<svg class="plot costs".*?</svg>', page, re.DOTALL)[0] for page in pages)
     assert ">program</text>" in fresh
-    assert "notes stored" not in re.sub(r"<style.*?</style>", "", pages[0], flags=re.DOTALL)
+    assert "Left out of the plot of costs" not in pages[0]
     assert ">program</text>" not in again
     hits = made.rankers["program"].cache_hits
     assert f"<bdi>program</bdi>: {hits:,} results from the store (fusion " in pages[1]

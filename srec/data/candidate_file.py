@@ -194,7 +194,7 @@ def to_trec(name: str) -> str:
 
 def from_trec(word: str) -> str:
     """The name that `to_trec` made `word` from."""
-    return unquote(word, errors="strict")
+    return unquote(word, errors="strict") if "%" in word else word
 
 
 def replace_file(path: str | Path, lines: Iterable[str]) -> None:

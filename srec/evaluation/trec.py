@@ -107,8 +107,9 @@ def read_run(path: str | Path, *, name: str | None = None) -> RunFile:
             for number, line in enumerate(file, start=1):
                 if not (words := line.split()):
                     continue
-                case_id, item_id, value, tag = _parsed(words, where=f"{path} line {number}")
-                rows = cases.setdefault(case_id, _Rows())
+                case_id, item_id, value, tag = _parsed(words, path, number)
+                if (rows := cases.get(case_id)) is None:
+                    rows = cases[case_id] = _Rows()
                 rows.items.append(codes.setdefault(item_id, len(codes)))
                 rows.scores.append(value)
     except OSError as error:
@@ -122,25 +123,31 @@ def read_run(path: str | Path, *, name: str | None = None) -> RunFile:
     return RunFile(name=name or tag, path=path, item_ids=item_ids, rows=cases)
 
 
-def _parsed(words: Sequence[str], *, where: str) -> tuple[str, str, float, str]:
-    """Case id, item id, score and name of one line."""
+def _parsed(words: Sequence[str], path: Path, number: int) -> tuple[str, str, float, str]:
+    """Case id, item id, score and name of one line, the `number`-th of the file."""
     if len(words) != FIELDS:
-        raise CandidateError(f"{where}: {len(words)} words, not 'case_id Q0 item_id rank score name'; correct the line")
+        raise CandidateError(
+            f"{path} line {number}: {len(words)} words, not 'case_id Q0 item_id rank score name'; correct the line"
+        )
     case_id, _, item_id, _, score, name = words
     try:
         value = float(score)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise CandidateError(f"{where}: score {score!r} is no finite number; correct it or leave the line out")
-    return _name(case_id, where), _name(item_id, where), value, _name(name, where)
+        raise CandidateError(
+            f"{path} line {number}: score {score!r} is no finite number; correct it or leave the line out"
+        )
+    return _name(case_id, path, number), _name(item_id, path, number), value, _name(name, path, number)
 
 
-def _name(word: str, where: str) -> str:
+def _name(word: str, path: Path, number: int) -> str:
     try:
         return from_trec(word)
     except UnicodeDecodeError:
-        raise CandidateError(f"{where}: {word!r} holds an escape that is no UTF-8; write '%' itself as '%25'") from None
+        raise CandidateError(
+            f"{path} line {number}: {word!r} holds an escape that is no UTF-8; write '%' itself as '%25'"
+        ) from None
 
 
 def _refuse_repeats(cases: Mapping[str, _Rows], item_ids: Sequence[str], *, path: Path) -> None:

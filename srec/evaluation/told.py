@@ -6,7 +6,7 @@ A run folder may come from anybody: its digests say that its files belong togeth
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import FiniteFloat, TypeAdapter
 
@@ -107,6 +107,7 @@ class ToldRanker:
     calibration: ToldCalibration | None
     stages: Mapping[str, ToldStage]
     cases: Sequence[ToldRanked]
+    fitting: Mapping[str, FiniteFloat] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

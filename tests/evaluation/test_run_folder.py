@@ -193,6 +193,7 @@ def edited(report, change):
         lambda report: report["rankers"]["popularity"]["metrics"]["ndcg@10"].update(low=None),
         lambda report: report["rankers"]["popularity"]["cases"].pop(),
         lambda report: report["rankers"]["program"]["calibration"].update(bins=[]),
+        lambda report: report["rankers"]["program"]["fitting"].update(seconds="long"),
         lambda report: report["comparisons"][0].update(value=float("inf")),
     ],
 )

@@ -10,6 +10,7 @@ from srec.evaluation.scene import Scene
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from srec.data.cases import CaseSet
     from srec.evaluation.probes import Probe
     from srec.evaluation.rankers import Ranker
     from srec.recommender import MLLMSRec
@@ -25,6 +26,10 @@ class Ablated:
         self.probe = probe
         self.rankers: Mapping[str, Ranker] = {"program": program}  # who is asked in the end, and whose results are kept
         self._program, self._cases, self._items, self._seed = program, cases, items, seed
+
+    def of(self, cases: CaseSet) -> Ablated:
+        """The same for other cases, such as those of another seed."""
+        return Ablated(self.probe, self._program, cases=cases, items=cases.items, seed=cases.seed)
 
     @cached_property
     def scene(self) -> Scene:

@@ -106,6 +106,8 @@ def resolved(
         entry = read_run(entry.removeprefix(RUN))
     if isinstance(entry, RunFile):
         return entry.name, entry
+    if isinstance(entry, Ablated):
+        return f"{ABLATED}{entry.probe.name}", entry.of(cases)
     if isinstance(entry, MLLMSRec):
         return "program", entry
     if not (callable(entry) or isinstance(entry, Baseline)):

@@ -107,6 +107,17 @@ def test_an_ablation_in_the_table_is_what_its_probe_found(asked, report, lm, sto
     assert len(lm.engine.prompts) == before, "all is in the store"
 
 
+def test_an_ablation_knows_the_cases_that_it_is_asked_about(world, asked):
+    (first,) = named(["ablated:other-text"], cases=asked, program=program()).values()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakWarning)
+        others = srec.cases(world.data, candidates="uniform:8", users=4, seed=1)
+    ((name, second),) = named([first], cases=others).items()
+    assert name == "ablated:other-text"
+    assert second.scene.others.keys() >= {item.item_id for case in others for item in case.candidates}
+    assert second.scene.seed == 1
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FIELDS = 6
 LOOKED_AT = 1000  # cases
 GIVEN_AWAY = 10.0  # targets; that none of them is missed by chance has a probability of e^-10
-BY_CHANCE = 20  # holes in a file of other candidates: scores that failed
+BY_CHANCE, BY_PLACE = 20, 5  # holes in a file of other candidates: scores that failed
 
 
 def write_run(path: str | Path, rankings: Iterable[tuple[str, Sequence[Score]]], *, name: str) -> None:
@@ -65,32 +65,60 @@ class RunFile:
         if rows is None:
             why = "case is not in the run file"
             return [Score(item_id=item.item_id, value=None, error=why) for item in case.candidates]
-        said = {self.item_ids[code]: value for code, value in zip(rows.items, rows.scores, strict=True)}
+        said = self.said(case.case_id)
         return [_score(item.item_id, said.get(item.item_id)) for item in case.candidates]
+
+    def said(self, case_id: str) -> dict[str, float]:
+        """The scores of a case by item id; none where it is not in the file."""
+        rows = self.rows.get(case_id, _Rows())
+        return {self.item_ids[code]: value for code, value in zip(rows.items, rows.scores, strict=True)}
 
 
 def check_run(run: RunFile, asked: Iterable[tuple[str, Sequence[str], Collection[str]]]) -> None:
     """Raise CandidateError for a file that was written for other candidates; `asked` are case, candidates and targets.
 
     Where a file scores each target and not each other candidate, being in the file gives the targets away: negatives
-    that were drawn anew are missing. A list that is cut at its best misses some targets. So a file is refused where
-    targets at random would be missed `GIVEN_AWAY` times or more, and no more than one in `BY_CHANCE` of those is.
+    that were drawn anew are missing. A list that is cut at its best misses some targets, and has others near its end.
+    So a file is refused where targets at random would be missed `GIVEN_AWAY` times or more, and no more than one in
+    `BY_CHANCE` of those is; or fewer than one for `BY_PLACE` targets in the lower half of its lists.
     """
-    expected, missed, short = 0.0, 0, ""
-    for case_id, item_ids, targets in islice(asked, LOOKED_AT):
-        if (rows := run.rows.get(case_id)) is None or not item_ids:
-            continue
-        known = {run.item_ids[code] for code in rows.items}
-        missed += sum(target not in known for target in targets)
-        left_out = 1 - sum(item_id in known for item_id in item_ids) / len(item_ids)
-        expected += len(targets) * left_out
-        short = short or (case_id if left_out else "")
-    if expected >= GIVEN_AWAY and missed * BY_CHANCE <= expected:
+    seen = [
+        _gaps(said, item_ids, targets)
+        for case_id, item_ids, targets in islice(asked, LOOKED_AT)
+        if item_ids and (said := run.said(case_id))
+    ]
+    missed, expected = sum(gaps.missed for gaps in seen), sum(gaps.at_random for gaps in seen)
+    late = sum(gaps.late for gaps in seen)
+    if expected >= GIVEN_AWAY and (missed * BY_CHANCE <= expected or (late >= GIVEN_AWAY and missed * BY_PLACE < late)):
         raise CandidateError(
             f"run file {run.path} scores {'every target' if not missed else 'nearly every target'} and leaves out "
-            f"other candidates, such as of case {short!r}: it was written for other candidates, and its figures would "
-            "be too high; evaluate it on its own by --candidates file:PATH, or write scores of these"
+            "other candidates: it was written for other candidates, and its figures would be too high; evaluate it on "
+            "its own by --candidates file:PATH, or write scores of these"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gaps:
+    """Targets of a case that a file misses, that it would at random, and that it has in the lower half of its list.
+
+    Where fewer candidates are left out than half a list holds, `late` counts for less.
+    """
+
+    missed: int
+    at_random: float
+    late: float
+
+
+def _gaps(said: Mapping[str, float], item_ids: Sequence[str], targets: Collection[str]) -> _Gaps:
+    scores = [said[item_id] for item_id in item_ids if item_id in said]
+    left_out, half = len(item_ids) - len(scores), len(scores) / 2
+    found = [said[target] for target in targets if target in said]
+    late = sum(sum(score > value for score in scores) + scores.count(value) / 2 > half for value in found)
+    return _Gaps(
+        missed=len(targets) - len(found),
+        at_random=len(targets) * left_out / len(item_ids),
+        late=late * min(1.0, left_out / half) if half else 0.0,
+    )
 
 
 def read_run(path: str | Path, *, name: str | None = None) -> RunFile:

@@ -2,7 +2,8 @@
 
 The validation cases are made from the training events alone, which hold nothing of the cases that are evaluated: under
 leave-last-out they ask for each user's second last event. The rankers are fitted on what lies before those, the weights
-on how they rank there, and the rankers then anew on all training events.
+on how they rank there, and the rankers then anew on all training events. The validation cases have candidates by the
+same rule as those that are evaluated: weights that are best among 21 drawn items are not so in the whole catalogue.
 
 Within a case each ranker's scores are brought to mean 0 and standard deviation 1. The weights maximize the probability
 of the targets under a conditional logit (McFadden 1974), whose estimate stays consistent where the candidates are drawn
@@ -12,7 +13,6 @@ ranker is there to help, or gets 0.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 
 from srec import bulk
+from srec.data.candidates import Rule
 from srec.data.cases import CaseSet, LeakWarning, cases
 from srec.data.catalogue import Catalogue, OpenedItem
 from srec.data.folder import Dataset
@@ -31,6 +32,7 @@ from srec.data.report import IntakeReport
 from srec.errors import InputError
 from srec.evaluation.fitting import concurrent, fitted
 from srec.evaluation.rankers import BASELINES, Baseline, Ranker
+from srec.evaluation.shift import values_of
 from srec.types import Case, Item, Score
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Observed = tuple[Floats, NDArray[np.bool_]]  # of one case: standard scores [candidates, rankers], and who is a target
 
-CANDIDATES = "uniform:20"
+CANDIDATES = "uniform:20"  # where the rule of the cases cannot be followed anew
 USERS = 200
 NOUGHT = 1e-3  # below it a weight moves nothing
 PULL = 1e-3  # weight of the squared weights beside the mean log-probability of a target
@@ -64,7 +66,7 @@ class Blended:
     def __call__(self, case: Case) -> list[Score]:
         """One score per candidate."""
         said = [ranker(case) for ranker in self.rankers.values()]
-        values = standard(said) @ np.array(list(self.weights.values()))
+        values = standard([*map(values_of, said)]) @ np.array(list(self.weights.values()))
         return [
             first if _unscored_by_all(said, place) else Score(item_id=first.item_id, value=value)
             for place, (first, value) in enumerate(zip(said[0], values.tolist(), strict=True))
@@ -75,7 +77,9 @@ class Blended:
 class Blend:
     """Rankers by name, to be weighted on validation cases of `task` and `protocol` with candidates of their own.
 
-    At most `users` users give a validation case, drawn by the seed; a program among the rankers is asked for each.
+    At most `users` users give a validation case, drawn by the seed; a program among the rankers is asked for all
+    candidates of each. A case whose candidates lack its targets, as a retriever may leave them out, tells nothing and
+    is passed over.
     """
 
     rankers: Mapping[str, Ranker | Baseline]
@@ -93,13 +97,18 @@ class Blend:
 
     @classmethod
     def like(cls, like: CaseSet, rankers: Mapping[str, Ranker | Baseline | str], *, users: int | None = None) -> Blend:
-        """A blend for the task, protocol and sampled candidates of these cases; a baseline may be given by its name."""
-        kind = like.candidates.partition(":")[0]
-        candidates = like.candidates if kind in ("uniform", "popularity", "rated") else CANDIDATES
-        asked = USERS if users is None else users
+        """A blend for the task, protocol and candidates of these cases; a baseline may be given by its name.
+
+        Where nobody else can choose candidates as theirs were chosen, by a retriever or in a file of your own, the
+        weights are fitted with `uniform:20`.
+        """
         meant = {name: BASELINES.get(one, one) if isinstance(one, str) else one for name, one in rankers.items()}
         return cls(
-            rankers=cast("Any", meant), task=like.task, protocol=like.protocol, candidates=candidates, users=asked
+            rankers=cast("Any", meant),
+            task=like.task,
+            protocol=like.protocol,
+            candidates=_rule(like.candidates),
+            users=USERS if users is None else users,
         )
 
     def fit(self, train: Interactions, *, items: Mapping[str, Item], seed: int) -> Blended:
@@ -108,9 +117,14 @@ class Blend:
         A case that a ranker left without any score, as where an LM failed, is not weighed, since the ranker would
         count as one that has no opinion there; a `BlendWarning` tells how many those are. Raises InputError where
         fewer than half of the cases are left, such as by a run file that lacks them, or a ranker tells no candidates
-        apart in any.
+        apart in any, and where no validation case has its target among its candidates.
         """
         seen = list(self._observed(self.validation(train, items=items, seed=seed), seed=seed))
+        if not seen:
+            raise InputError(
+                f"no validation case has its target among its candidates, {self.candidates}, so nothing can be "
+                "weighed; retrieve more, or give Blend candidates='uniform:20'"
+            )
         whole = [(scores, wanted) for scores, wanted in seen if not np.isnan(scores).any()]
         self._check(whole, seen)
         weights = weigh(whole)
@@ -168,33 +182,31 @@ class Blend:
     def _observed(self, validation: CaseSet, *, seed: int) -> Iterator[Observed]:
         """Standard scores and targets of each validation case; NaN where a ranker scored none of its candidates."""
         for fold in validation.folds:
-            said: list[list[Sequence[Score]]] = []
-            held = list(validation.of(fold))  # for all rankers; `users` bounds them
+            said: list[list[Floats]] = []
+            held = [case for case in validation.of(fold) if _wanted(case).any()]  # for all rankers; `users` bounds them
             for name, ranker in self.rankers.items():
                 rank = fitted(ranker, fold.train, items=validation.items, seed=seed)
                 workers = WORKERS if concurrent(ranker) else 1
                 label = f"validate {name}"
-                outcomes = bulk.run(rank, held, workers=workers, label=label, total=len(fold))
+                outcomes = bulk.run(rank, held, workers=workers, label=label, total=len(held))
                 with closing(outcomes):
-                    said.append([outcome.value or _unscored(outcome.input) for outcome in outcomes])
+                    said.append([values_of(outcome.value or _unscored(outcome.input)) for outcome in outcomes])
             for case, *scores in zip(held, *said, strict=True):
-                wanted = np.array([item.item_id in case.target_ids for item in case.candidates])
-                silent = [all(score.value is None for score in one) for one in scores]
-                yield np.where(silent, np.nan, standard(scores)), wanted
+                silent = [bool(np.isnan(one).all()) for one in scores]
+                yield np.where(silent, np.nan, standard(scores)), _wanted(case)
 
 
-def standard(said: Sequence[Sequence[Score]]) -> Floats:
+def standard(said: Sequence[Floats]) -> Floats:
     """Scores of one case, [candidates, rankers], of each ranker with mean 0 and standard deviation 1.
 
     What a ranker did not score gets the least that it gave; a ranker that tells no candidates apart says 0 of all.
     """
     columns = []
-    for scores in said:
-        values = np.array([math.nan if score.value is None else score.value for score in scores], dtype=np.float64)
+    for values in said:
         known = values[~np.isnan(values)]
-        values = np.where(np.isnan(values), known.min() if len(known) else 0.0, values)
-        apart = len(values) > 0 and np.ptp(values) > 0
-        columns.append((values - values.mean()) / values.std() if apart else np.zeros(len(values)))
+        whole = np.where(np.isnan(values), known.min() if len(known) else 0.0, values)
+        apart = len(whole) > 0 and np.ptp(whole) > 0
+        columns.append((whole - whole.mean()) / whole.std() if apart else np.zeros(len(whole)))
     return np.column_stack(columns)
 
 
@@ -221,6 +233,21 @@ def weigh(seen: Sequence[Observed], *, pull: float = PULL) -> Floats:
     found = optimize.minimize(loss, np.ones(count), jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * count)
     weights: Floats = found.x
     return weights
+
+
+def _rule(candidates: str) -> str:
+    """The rule by which validation cases get candidates as those of these cases."""
+    try:
+        rule = Rule.of(candidates)
+    except InputError:  # only the file knows it that the cases came from
+        return CANDIDATES
+    return CANDIDATES if rule.kind == "retriever" and not rule.name else candidates
+
+
+def _wanted(case: Case) -> NDArray[np.bool_]:
+    """Which candidates are targets."""
+    targets = frozenset(case.target_ids)
+    return np.array([item.item_id in targets for item in case.candidates], dtype=np.bool_)
 
 
 def _unscored_by_all(said: Sequence[Sequence[Score]], place: int) -> bool:

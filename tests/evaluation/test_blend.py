@@ -12,6 +12,7 @@ from srec.errors import InputError, ModelError
 from srec.evaluation.blend import Blend, Blended, BlendWarning, standard, weigh
 from srec.evaluation.rankers import BASELINES, Popularity
 from srec.evaluation.run import evaluate
+from srec.evaluation.shift import values_of
 from srec.testing import check_ranker
 from srec.types import Item, Score
 
@@ -37,6 +38,10 @@ def scores(*values):
     return [Score(item_id=f"i{place}", value=value, error="" if value else "no") for place, value in enumerate(values)]
 
 
+def standard_of(*said):
+    return standard([values_of(one) for one in said])
+
+
 def say(function):
     return lambda case: [Score(item_id=item.item_id, value=function(case, item)) for item in case.candidates]
 
@@ -51,14 +56,14 @@ by_name = say(lambda case, item: float(item.item_id[1:]))
 
 
 def test_scores_are_brought_to_one_scale_within_the_case():
-    found = standard([scores(1.0, 2.0, 3.0), scores(100.0, 300.0, 200.0)])
+    found = standard_of(scores(1.0, 2.0, 3.0), scores(100.0, 300.0, 200.0))
     assert found.mean(axis=0) == pytest.approx([0, 0])
     assert found.std(axis=0) == pytest.approx([1, 1])
     assert found[:, 0] == pytest.approx([-np.sqrt(1.5), 0, np.sqrt(1.5)])
 
 
 def test_what_was_not_scored_gets_the_least_and_what_tells_nothing_apart_gets_nought():
-    found = standard([scores(1.0, None, 3.0), scores(0.1, 0.1, 0.1), scores(None, None, None)])
+    found = standard_of(scores(1.0, None, 3.0), scores(0.1, 0.1, 0.1), scores(None, None, None))
     assert found[0, 0] == found[1, 0] < found[2, 0]
     assert not found[:, 1:].any()
 
@@ -169,7 +174,7 @@ def test_the_blended_score_is_the_weighted_sum_and_missing_only_where_all_are():
         weights={"a": 2.0, "b": 0.5},
     )
     found = blended(asked()[0])
-    expected = standard([scores(None, 1.0, 2.0), scores(None, None, 1.0)]) @ np.array([2.0, 0.5])
+    expected = standard_of(scores(None, 1.0, 2.0), scores(None, None, 1.0)) @ np.array([2.0, 0.5])
     assert [score.value for score in found[1:]] == pytest.approx(expected[1:].tolist())
     assert found[0].value is None
     assert found[0].error == "no"
@@ -233,6 +238,51 @@ def test_a_name_in_a_blend_means_the_baseline():
     assert named == evaluate(case_set, "blend:popularity+markov").rankers["blend:popularity+markov"].metrics
     with pytest.raises(InputError, match=r"'best' of a blend is 'marcov'; give a ranker, or its name to Blend\.like"):
         Blend.like(case_set, {"popularity": "popularity", "best": "marcov"})
+
+
+@pytest.mark.parametrize("rule", ["full", "uniform:5", "popularity:5", "retriever:item-knn:8", "retriever:8", "own:5"])
+def test_weights_are_fitted_on_candidates_like_those_that_are_evaluated(rule, tmp_path):
+    def first(history, count):
+        return [f"i{n:02}" for n in range(count)]
+
+    if rule == "own:5":
+        asked(candidates="uniform:5").write(path := tmp_path / "candidates.jsonl")
+        path.write_text(path.read_text().replace('"uniform:5"', '"own:5"'))
+        case_set = asked(candidates=f"file:{path}")
+    else:
+        case_set = asked(candidates=rule, retriever=first if rule == "retriever:8" else None)
+    blend = Blend.like(case_set, {"popularity": "popularity", "markov": "markov"})
+    assert blend.candidates == ("uniform:20" if rule in {"retriever:8", "own:5"} else case_set.candidates)
+    (told,) = evaluate(case_set, {"blend": blend}).rankers["blend"].weighed_on
+    assert told.endswith(f"validation cases with candidates {blend.candidates}")
+
+
+def test_a_validation_case_without_its_target_is_not_asked_and_weighs_nothing():
+    asked_for = []
+
+    def spy(case):
+        asked_for.append(case)
+        return right(case)
+
+    blend = Blend(rankers={"spy": spy, "name": by_name}, candidates="retriever:item-knn:8")
+    fitted = blend.fit(world().interactions, items=world().items, seed=0)
+    everyone = list(blend.validation(world().interactions, items=world().items, seed=0))
+    found = [case for case in everyone if set(case.target_ids) & {item.item_id for item in case.candidates}]
+    assert 0 < len(asked_for) == len(found) < len(everyone)
+    assert fitted.basis.startswith(f"{len(found)} validation cases")
+    assert fitted.weights["spy"] > 5 * fitted.weights["name"]
+
+
+def test_a_retriever_that_finds_no_target_leaves_nothing_to_weigh():
+    unlike = Dataset.of("unlike", [Item(item_id=f"i{n}") for n in range(9)], world_of_strangers())
+    blend = Blend(rankers={"right": right, "name": by_name}, candidates="retriever:item-knn:3")
+    with pytest.raises(InputError, match=r"no validation case has its target among its candidates, retriever:item-knn"):
+        blend.fit(unlike.interactions, items=unlike.items, seed=0)
+
+
+def world_of_strangers():
+    """Nobody took what anybody else took, so that neighbours are never found."""
+    return [(f"u{user}", f"i{3 * user + step}", 100 * step + user, 4.0) for user in range(3) for step in range(3)]
 
 
 def test_the_intake_report_of_the_data_is_left_alone():

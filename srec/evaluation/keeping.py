@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -123,14 +123,22 @@ class RunWriter:
 
 @contextmanager
 def keeping(
-    folder: str | Path, *, catalogue: Mapping[str, Item], programs: Mapping[str, MLLMSRec]
+    folder: str | Path,
+    *,
+    catalogue: Mapping[str, Item],
+    programs: Mapping[str, MLLMSRec],
+    asked: Mapping[str, str | int],
+    rankers: Collection[str],
 ) -> Iterator[RunWriter]:
     """A writer for the run folder `folder`, which is made if it is missing.
 
+    `asked` is what the report will say of the cases and the model, `rankers` the names of all that rank.
+
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or it holds a run that this one does not repeat.
     """
     where = place(folder)
+    _spare(where, asked=asked, rankers=rankers)
     with _writing(where):
         where.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=where).close()  # said before hours of ranking, not after
@@ -140,6 +148,21 @@ def keeping(
             for number, name in enumerate((USERS, ITEMS, *(MADE + name for name in programs)))
         }
         yield RunWriter(folder=where, catalogue=catalogue, programs=programs, aside=files)
+
+
+def _spare(where: Path, *, asked: Mapping[str, str | int], rankers: Collection[str]) -> None:
+    """Raise InputError where a run of something else would be lost; half a run, or a damaged one, is not spared."""
+    try:
+        older = json.loads((where / REPORT).read_bytes()) if (where / RUN).is_file() else {}
+        gone = sorted(set(older.get("rankers", {})) - set(rankers))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return
+    other = [f"{name} {older.get(name)!r}, not {value!r}" for name, value in asked.items() if older.get(name) != value]
+    if older and (other or gone):
+        why = other[0] if other else f"it has {', '.join(gone)}"
+        raise InputError(
+            f"{where} holds a run of something else ({why}), which would be lost; name another folder, or delete it"
+        )
 
 
 def thumbnail(image: Image) -> bytes:

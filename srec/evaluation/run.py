@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import dspy
@@ -76,7 +76,8 @@ def evaluate(
 
     `seed` is for the random ranker and the intervals. With `runs_folder`, the rankings are written there as
     `<name>.run` and the targets as `qrels.txt`, for any TREC tool. With `out`, the run is kept in that folder, with
-    what programs made of each user, for `srec.report`. `progress` shows a bar per ranker, on a terminal by default.
+    what programs made of each user, for `srec.report`; a run there of other cases, another model or of rankers that are
+    not asked again is refused, since it would be lost. `progress` shows a bar per ranker, on a terminal by default.
 
     >>> evaluate(cases, ["random", "popularity", program], lm=lm)  # doctest: +SKIP
     >>> evaluate(cases, {"of a month": RecentPopularity(days=30), "theirs": "run:their.run"})  # doctest: +SKIP
@@ -92,7 +93,7 @@ def evaluate(
     if runs_folder is not None:
         cases.write_trec_qrels(Path(runs_folder) / "qrels.txt")
     rows: dict[str, RankerReport] = {}
-    with _kept_run(out, cases, ranked_by) as kept:
+    with _kept_run(out, cases, ranked_by, lm=lm) as kept:
         for name, ranker in ranked_by.items():
             tally = Tally(ks=cuts, code=cases.pool.code, judges=not isinstance(ranker, Baseline | RunFile))
             with _asking(lm), _keeping(store, ranker), count_usage() as usage:
@@ -150,15 +151,10 @@ def _report(
 ) -> Report:
     """The report of rankers that have ranked; `tally` is that of any of them."""
     return Report(
-        data=cases.data.name,
-        n=len(cases),
+        **_asked(cases),
         users=len({spec.user_id for fold in cases.folds for spec in fold.specs}),
-        protocol=cases.protocol,
-        task=cases.task,
-        candidates=cases.candidates,
-        model=str(getattr(model, "model", "")),
+        model=_model(model),
         seed=seed,
-        cases_seed=cases.seed,
         ks=ks,
         metric=metric,
         rankers=rows,
@@ -173,16 +169,33 @@ def _report(
     )
 
 
+def _asked(cases: CaseSet) -> dict[str, Any]:
+    """What a report says of its cases before anybody ranks."""
+    return {
+        "data": cases.data.name,
+        "n": len(cases),
+        "protocol": cases.protocol,
+        "task": cases.task,
+        "candidates": cases.candidates,
+        "cases_seed": cases.seed,
+    }
+
+
+def _model(lm: dspy.LM | None) -> str:
+    return str(getattr(lm, "model", ""))
+
+
 @contextmanager
 def _kept_run(
-    out: str | Path | None, cases: CaseSet, rankers: Mapping[str, Ranker | Baseline]
+    out: str | Path | None, cases: CaseSet, rankers: Mapping[str, Ranker | Baseline], *, lm: dspy.LM | None
 ) -> Iterator[RunWriter | None]:
     """Where the run is kept, if it is to be."""
     if out is None:
         yield None
         return
-    asked = {name: ranker for name, ranker in rankers.items() if isinstance(ranker, MLLMSRec)}
-    with keeping(out, catalogue=cases.items, programs=asked) as kept:
+    programs = {name: ranker for name, ranker in rankers.items() if isinstance(ranker, MLLMSRec)}
+    asked = _asked(cases) | {"model": _model(lm)}
+    with keeping(out, catalogue=cases.items, programs=programs, asked=asked, rankers=rankers.keys()) as kept:
         yield kept
 
 

@@ -117,10 +117,37 @@ def test_half_a_surrogate_pair_does_not_lose_the_run(cases, tmp_path):
 def test_what_else_is_in_the_folder_stays(cases, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     srec.evaluate(cases, ["random"], out=tmp_path)
-    srec.evaluate(cases, ["popularity"], out=tmp_path)
+    srec.evaluate(cases, ["random", "popularity"], out=tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "mine"
-    assert list(read_run_folder(tmp_path).report["rankers"]) == ["popularity"]
+    assert list(read_run_folder(tmp_path).report["rankers"]) == ["random", "popularity"]
     assert not [path for path in tmp_path.rglob("*") if path.suffix == ".part"]
+
+
+def test_a_run_of_something_else_is_not_lost(cases, tmp_path):
+    def rank(_):
+        raise AssertionError("somebody was asked")
+
+    srec.evaluate(cases, ["random", "popularity"], out=tmp_path)
+    before = read_run_folder(tmp_path)
+    fewer = cases.without({cases[0].user_id})
+    for asked, rankers, why in (
+        (cases, {"random": rank}, "it has popularity"),
+        (fewer, {"random": rank, "popularity": rank}, f"n {len(cases)}, not {len(fewer)}"),
+    ):
+        with pytest.raises(InputError, match=rf"holds a run of something else \({why}\), which would be lost"):
+            srec.evaluate(asked, rankers, out=tmp_path)
+    with pytest.raises(InputError, match=r"\(model '', not '"):
+        srec.evaluate(cases, ["random", "popularity"], lm=optimized()[1], out=tmp_path)
+    assert read_run_folder(tmp_path) == before
+
+
+def test_half_a_run_and_a_damaged_one_are_replaced(cases, tmp_path):
+    srec.evaluate(cases, ["random"], out=tmp_path)
+    (tmp_path / "report.json").write_text("[]")
+    srec.evaluate(cases, ["popularity"], out=tmp_path)
+    (tmp_path / "run.json").unlink()  # it is written last
+    srec.evaluate(cases, ["content-knn"], out=tmp_path)
+    assert list(read_run_folder(tmp_path).report["rankers"]) == ["content-knn"]
 
 
 def test_what_is_no_run_folder_is_refused(tmp_path):

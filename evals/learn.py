@@ -33,7 +33,7 @@ import toys
 
 HERE = Path(__file__).parent
 CANDIDATES = "uniform:20"
-OF_A_FOLDER = ("task", "protocol", "candidates", "view", "rivals", "blend_users")
+OF_A_FOLDER = ("task", "protocol", "candidates", "view", "only", "rivals", "blend_users")
 
 
 def main() -> None:
@@ -72,6 +72,7 @@ def command(options: argparse.Namespace) -> str:
         "protocol": options.protocol,
         "candidates": options.candidates,
         "view": options.view,
+        "only": options.only,
         "blend-users": options.blend_users,
         "base": options.base,
     }
@@ -90,6 +91,7 @@ def command(options: argparse.Namespace) -> str:
         "protocol": "leave-last-out",
         "candidates": CANDIDATES,
         "view": "description",
+        "only": None,
         "blend-users": None,
         "base": "",
     }
@@ -111,6 +113,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--protocol", choices=PROTOCOLS, default="leave-last-out", help="of a dataset folder")
     parser.add_argument("--candidates", default=CANDIDATES, help="of the test cases of a dataset folder")
     parser.add_argument("--view", choices=get_args(View), default="description", help="how a folder's item is shown")
+    parser.add_argument("--only", type=int, help="measure so many of a folder's test users, the first that were drawn")
     parser.add_argument("--blend-users", type=int, help="validation cases of a folder's blends, at most")
     parser.add_argument("--rivals", nargs="+", type=Path, metavar="RUN", help="run files to measure beside a folder's")
     parser.add_argument("--pupils", type=int, help="training cases, in the place of as many as --budget allows")

@@ -132,7 +132,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     lora = srec.train(
         rows, base=f"local:{base}", out=out / f"lora-{pupils}", config=CONFIG, dev=looked, images=images, progress=note
     )
-    tested = of_users(data, test, options=options)
+    tested = of_users(data, test[: options.only], options=options)
     taught = with_lm(chosen, srec.connect(f"local:{base}#{lora.folder}"))
     systems: dict[str, Any] = {name: name for name in BASELINES} | theirs
     systems |= {"base": with_lm(chosen, student), "lora": taught}

@@ -3,7 +3,7 @@
 The validation cases are made from the training events alone, which hold nothing of the cases that are evaluated: under
 leave-last-out they ask for each user's second last event. The rankers are fitted on what lies before those, the weights
 on how they rank there, and the rankers then anew on all training events. The validation cases have candidates by the
-same rule as those that are evaluated: weights that are best among 21 drawn items are not so in the whole catalogue.
+same rule as those that are evaluated: the weights fitted among 21 drawn items are others than in the whole catalogue.
 
 Within a case each ranker's scores are brought to mean 0 and standard deviation 1. The weights maximize the probability
 of the targets under a conditional logit (McFadden 1974), whose estimate stays consistent where the candidates are drawn

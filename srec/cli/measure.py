@@ -86,7 +86,9 @@ def evaluate(
     calibration: Annotated[
         bool, typer.Option("--calibration", help="Hold yes-probabilities against what came true.")
     ] = False,
-    blend_users: Annotated[int, typer.Option(min=1, help="Validation cases of a blend, at most.")] = 200,
+    blend_users: Annotated[
+        int, typer.Option(min=1, help="Validation cases of a blend, each with candidates as asked for, at most.")
+    ] = 200,
     recent: Recent = 20,
     window: WindowSize = 10,
     step: Step = 5,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -117,14 +117,18 @@ class Blend:
         A case that a ranker left without any score, as where an LM failed, is not weighed, since the ranker would
         count as one that has no opinion there; a `BlendWarning` tells how many those are. Raises InputError where
         fewer than half of the cases are left, such as by a run file that lacks them, or a ranker tells no candidates
-        apart in any, and where no validation case has its target among its candidates.
+        apart in any. Where a retriever finds the target of no validation case, weights are fitted with `uniform:20`,
+        and a `BlendWarning` says so.
         """
         seen = list(self._observed(self.validation(train, items=items, seed=seed), seed=seed))
         if not seen:
-            raise InputError(
-                f"no validation case has its target among its candidates, {self.candidates}, so nothing can be "
-                "weighed; retrieve more, or give Blend candidates='uniform:20'"
+            warnings.warn(
+                f"no validation case has its target among its candidates, {self.candidates}, so the weights are fitted "
+                f"with {CANDIDATES}; retrieve more",
+                BlendWarning,
+                stacklevel=2,
             )
+            return replace(self, candidates=CANDIDATES).fit(train, items=items, seed=seed)
         whole = [(scores, wanted) for scores, wanted in seen if not np.isnan(scores).any()]
         self._check(whole, seen)
         weights = weigh(whole)

@@ -273,16 +273,18 @@ def test_a_validation_case_without_its_target_is_not_asked_and_weighs_nothing():
     assert fitted.weights["spy"] > 5 * fitted.weights["name"]
 
 
-def test_a_retriever_that_finds_no_target_leaves_nothing_to_weigh():
-    unlike = Dataset.of("unlike", [Item(item_id=f"i{n}") for n in range(9)], world_of_strangers())
+def test_weights_are_fitted_on_drawn_items_where_a_retriever_finds_no_target():
+    unlike = Dataset.of("unlike", [Item(item_id=f"i{n:02}") for n in range(30)], world_of_strangers())
     blend = Blend(rankers={"right": right, "name": by_name}, candidates="retriever:item-knn:3")
-    with pytest.raises(InputError, match=r"no validation case has its target among its candidates, retriever:item-knn"):
-        blend.fit(unlike.interactions, items=unlike.items, seed=0)
+    with pytest.warns(BlendWarning, match=r"no validation case .* retriever:item-knn:3, so .* with uniform:20"):
+        fitted = blend.fit(unlike.interactions, items=unlike.items, seed=0)
+    assert fitted.basis == "3 validation cases with candidates uniform:20"
+    assert fitted.weights["right"] > 5 * fitted.weights["name"]
 
 
 def world_of_strangers():
     """Nobody took what anybody else took, so that neighbours are never found."""
-    return [(f"u{user}", f"i{3 * user + step}", 100 * step + user, 4.0) for user in range(3) for step in range(3)]
+    return [(f"u{user}", f"i{3 * user + step:02}", 100 * step + user, 4.0) for user in range(3) for step in range(3)]
 
 
 def test_the_intake_report_of_the_data_is_left_alone():

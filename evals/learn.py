@@ -127,6 +127,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--keep", type=Path, metavar="RUN", help="keep the evaluation in this folder, for srec report")
     parser.add_argument("--table", type=Path, metavar="OUT", help="write all metrics and slices here")
     given = parser.parse_args()
+    if given.only is not None and not 1 <= given.only <= given.users:
+        parser.error(f"--only {given.only}: give 1 to {given.users}, as many as --users")
     if given.world == "toyshop":
         for name in OF_A_FOLDER:
             if getattr(given, name) != parser.get_default(name):

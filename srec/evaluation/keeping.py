@@ -155,11 +155,11 @@ def _spare(where: Path, *, asked: Mapping[str, str | int], rankers: Collection[s
     try:
         older = json.loads((where / REPORT).read_bytes()) if (where / RUN).is_file() else {}
         gone = sorted(set(older.get("rankers", {})) - set(rankers))
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return
     other = [f"{name} {older.get(name)!r}, not {value!r}" for name, value in asked.items() if older.get(name) != value]
     if older and (other or gone):
-        why = other[0] if other else f"it has {', '.join(gone)}"
+        why = other[0] if other else f"it has {', '.join(map(repr, gone))}"
         raise InputError(
             f"{where} holds a run of something else ({why}), which would be lost; name another folder, or delete it"
         )

@@ -131,7 +131,7 @@ def test_a_run_of_something_else_is_not_lost(cases, tmp_path):
     before = read_run_folder(tmp_path)
     fewer = cases.without({cases[0].user_id})
     for asked, rankers, why in (
-        (cases, {"random": rank}, "it has popularity"),
+        (cases, {"random": rank}, "it has 'popularity'"),
         (fewer, {"random": rank, "popularity": rank}, f"n {len(cases)}, not {len(fewer)}"),
     ):
         with pytest.raises(InputError, match=rf"holds a run of something else \({why}\), which would be lost"):
@@ -141,9 +141,10 @@ def test_a_run_of_something_else_is_not_lost(cases, tmp_path):
     assert read_run_folder(tmp_path) == before
 
 
-def test_half_a_run_and_a_damaged_one_are_replaced(cases, tmp_path):
+@pytest.mark.parametrize("damage", ["[]", "{", '{"rankers": 3}', '{"rankers": [[]]}', "[" * 200_000])
+def test_half_a_run_and_a_damaged_one_are_replaced(damage, cases, tmp_path):
     srec.evaluate(cases, ["random"], out=tmp_path)
-    (tmp_path / "report.json").write_text("[]")
+    (tmp_path / "report.json").write_text(damage)
     srec.evaluate(cases, ["popularity"], out=tmp_path)
     (tmp_path / "run.json").unlink()  # it is written last
     srec.evaluate(cases, ["content-knn"], out=tmp_path)

@@ -5,10 +5,8 @@ leave-last-out they ask for each user's second last event. The rankers are fitte
 on how they rank there, and the rankers then anew on all training events. The validation cases have candidates by the
 same rule as those that are evaluated: the weights fitted among 21 drawn items are others than in the whole catalogue.
 
-Within a case each ranker's scores are brought to mean 0 and standard deviation 1. The weights maximize the probability
-of the targets under a conditional logit (McFadden 1974), whose estimate stays consistent where the candidates are drawn
-alike from all items (McFadden 1978), with a slight pull towards 0 that keeps it finite. A weight is never negative: a
-ranker is there to help, or gets 0.
+Within a case the scores of all rankers are brought to one scale, and the weights are those under which the targets are
+most probable; `weighing` has both.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special
 
 from srec import bulk
 from srec.data.candidates import Rule
@@ -33,18 +30,15 @@ from srec.errors import InputError
 from srec.evaluation.fitting import concurrent, fitted
 from srec.evaluation.rankers import BASELINES, Baseline, Ranker
 from srec.evaluation.shift import values_of
+from srec.evaluation.weighing import Floats, Observed, Scale, best_weights, scaled, z_scores
 from srec.types import Case, Item, Score
 
 if TYPE_CHECKING:
     from srec.data.interactions import Interactions
 
-Floats = NDArray[np.float64]
-Observed = tuple[Floats, NDArray[np.bool_]]  # of one case: standard scores [candidates, rankers], and who is a target
-
 CANDIDATES = "uniform:20"  # where the rule of the cases cannot be followed anew
 USERS = 200
 NOUGHT = 1e-3  # below it a weight moves nothing
-PULL = 1e-3  # weight of the squared weights beside the mean log-probability of a target
 WORKERS = 16
 
 
@@ -54,19 +48,21 @@ class BlendWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blended:
-    """A ranker that adds the standard scores of others, each times its weight; unscored only where all of them are.
+    """A ranker that adds the scores of others on one scale, each times its weight; unscored only where all of them are.
 
-    `basis` says which cases the weights were fitted on.
+    `basis` says which cases the weights and the scale were fitted on.
     """
 
     rankers: Mapping[str, Ranker] = field(repr=False)
     weights: Mapping[str, float]
+    scale: Scale = "z-score"
     basis: str = "cases of your own"
 
     def __call__(self, case: Case) -> list[Score]:
         """One score per candidate."""
         said = [ranker(case) for ranker in self.rankers.values()]
-        values = standard([*map(values_of, said)]) @ np.array(list(self.weights.values()))
+        features = scaled(z_scores([*map(values_of, said)]), self.scale)
+        values = features @ np.array(list(self.weights.values()))
         return [
             first if _unscored_by_all(said, place) else Score(item_id=first.item_id, value=value)
             for place, (first, value) in enumerate(zip(said[0], values.tolist(), strict=True))
@@ -131,8 +127,8 @@ class Blend:
             return replace(self, candidates=CANDIDATES).fit(train, items=items, seed=seed)
         whole = [(scores, wanted) for scores, wanted in seen if not np.isnan(scores).any()]
         self._check(whole, seen)
-        weights = weigh(whole)
-        if weights.max() < NOUGHT:
+        best = best_weights(whole)
+        if best.weights.max() < NOUGHT:
             warnings.warn(
                 f"no ranker of {', '.join(self.rankers)} helps on the {len(whole)} validation cases, so all weights "
                 "are nought and the blend is at chance; blend others, or give it more validation cases",
@@ -141,8 +137,9 @@ class Blend:
             )
         return Blended(
             rankers={name: fitted(one, train, items=items, seed=seed) for name, one in self.rankers.items()},
-            weights=dict(zip(self.rankers, weights.tolist(), strict=True)),
-            basis=f"{len(whole):,} validation cases with candidates {self.candidates}",
+            weights=dict(zip(self.rankers, best.weights.tolist(), strict=True)),
+            scale=best.scale,
+            basis=f"{len(whole):,} validation cases with candidates {self.candidates}, scores as {best.scale}s",
         )
 
     def _check(self, whole: Sequence[Observed], seen: Sequence[Observed]) -> None:
@@ -197,46 +194,7 @@ class Blend:
                     said.append([values_of(outcome.value or _unscored(outcome.input)) for outcome in outcomes])
             for case, *scores in zip(held, *said, strict=True):
                 silent = [bool(np.isnan(one).all()) for one in scores]
-                yield np.where(silent, np.nan, standard(scores)), _wanted(case)
-
-
-def standard(said: Sequence[Floats]) -> Floats:
-    """Scores of one case, [candidates, rankers], of each ranker with mean 0 and standard deviation 1.
-
-    What a ranker did not score gets the least that it gave; a ranker that tells no candidates apart says 0 of all.
-    """
-    columns = []
-    for values in said:
-        known = values[~np.isnan(values)]
-        whole = np.where(np.isnan(values), known.min() if len(known) else 0.0, values)
-        apart = len(whole) > 0 and np.ptp(whole) > 0
-        columns.append((whole - whole.mean()) / whole.std() if apart else np.zeros(len(whole)))
-    return np.column_stack(columns)
-
-
-def weigh(seen: Sequence[Observed], *, pull: float = PULL) -> Floats:
-    """The weights, [rankers] from 0, under which the targets are most probable, beside `pull` times their squares.
-
-    Of several targets, each is chosen among itself and what is no target.
-    """
-
-    def loss(weights: Floats) -> tuple[float, Floats]:
-        total, slope, targets = 0.0, np.zeros_like(weights), 0
-        for features, wanted in seen:
-            values = features @ weights
-            for place in np.flatnonzero(wanted):
-                choice = ~wanted
-                choice[place] = True
-                chance = special.softmax(values[choice])
-                total += float(special.logsumexp(values[choice]) - values[place])
-                slope += chance @ features[choice] - features[place]
-                targets += 1
-        return total / targets + pull * float(weights @ weights), slope / targets + 2 * pull * weights
-
-    count = seen[0][0].shape[1]
-    found = optimize.minimize(loss, np.ones(count), jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * count)
-    weights: Floats = found.x
-    return weights
+                yield np.where(silent, np.nan, z_scores(scores)), _wanted(case)
 
 
 def _rule(candidates: str) -> str:

@@ -1,18 +1,19 @@
 """Rankers blended, with weights that are fitted on validation cases alone."""
 
+import re
 import warnings
 
 import numpy as np
 import pytest
-from scipy import optimize, special
 
 from srec.data.cases import cases
 from srec.data.folder import Dataset
 from srec.errors import InputError, ModelError
-from srec.evaluation.blend import Blend, Blended, BlendWarning, standard, weigh
+from srec.evaluation.blend import Blend, Blended, BlendWarning
 from srec.evaluation.rankers import BASELINES, Popularity
 from srec.evaluation.run import evaluate
 from srec.evaluation.shift import values_of
+from srec.evaluation.weighing import scaled, z_scores
 from srec.testing import check_ranker
 from srec.types import Item, Score
 
@@ -38,10 +39,6 @@ def scores(*values):
     return [Score(item_id=f"i{place}", value=value, error="" if value else "no") for place, value in enumerate(values)]
 
 
-def standard_of(*said):
-    return standard([values_of(one) for one in said])
-
-
 def say(function):
     return lambda case: [Score(item_id=item.item_id, value=function(case, item)) for item in case.candidates]
 
@@ -53,54 +50,6 @@ def wrong_of(case, item):
 right = say(lambda case, item: float(item.item_id in case.target_ids))
 wrong = say(wrong_of)
 by_name = say(lambda case, item: float(item.item_id[1:]))
-
-
-def test_scores_are_brought_to_one_scale_within_the_case():
-    found = standard_of(scores(1.0, 2.0, 3.0), scores(100.0, 300.0, 200.0))
-    assert found.mean(axis=0) == pytest.approx([0, 0])
-    assert found.std(axis=0) == pytest.approx([1, 1])
-    assert found[:, 0] == pytest.approx([-np.sqrt(1.5), 0, np.sqrt(1.5)])
-
-
-def test_what_was_not_scored_gets_the_least_and_what_tells_nothing_apart_gets_nought():
-    found = standard_of(scores(1.0, None, 3.0), scores(0.1, 0.1, 0.1), scores(None, None, None))
-    assert found[0, 0] == found[1, 0] < found[2, 0]
-    assert not found[:, 1:].any()
-
-
-def drawn(truth, *, count=4000, seed=0):
-    """Choices among ten, made as a conditional logit with the weights `truth` makes them."""
-    rng = np.random.default_rng(seed)
-    for _ in range(count):
-        features = rng.normal(size=(10, len(truth)))
-        chosen = rng.choice(10, p=special.softmax(features @ truth))
-        yield features, np.arange(10) == chosen
-
-
-def test_weights_are_those_that_the_choices_were_made_with():
-    assert weigh(list(drawn(np.array([1.0, 0.5, 0.0]))), pull=0.0) == pytest.approx([1.0, 0.5, 0.0], abs=0.06)
-
-
-def test_no_weight_is_negative():
-    assert weigh(list(drawn(np.array([1.0, -0.8]), count=500)))[1] == 0.0
-
-
-def test_weights_are_those_of_another_optimizer():
-    seen = list(drawn(np.array([0.7, 0.3]), count=200))
-
-    def loss(weights):
-        chances = [special.log_softmax(x @ weights)[wanted][0] for x, wanted in seen]
-        return -np.mean(chances) + 1e-3 * weights @ weights
-
-    theirs = optimize.minimize(loss, [0.1, 0.1], method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9}).x
-    assert weigh(seen) == pytest.approx(theirs, abs=1e-3)
-
-
-def test_of_several_targets_each_stands_against_those_that_are_none():
-    features = np.array([[1.0], [1.0], [0.0], [0.0]])
-    both = weigh([(features, np.array([True, True, False, False]))], pull=0.1)
-    one = weigh([(features[1:], np.array([True, False, False]))], pull=0.1)
-    assert both == pytest.approx(one, abs=1e-5)
 
 
 def test_the_ranker_that_knows_gets_the_weight():
@@ -148,8 +97,10 @@ def test_a_blend_by_name_stands_in_the_table_with_its_weights():
     assert weights["popularity"] > weights["random"]
     assert row.calibration is None
     assert report.rankers["popularity"].weights == ()
-    wanted = "weights fitted on 30 validation cases with candidates uniform:9: popularity"
-    assert any(wanted in note for note in report.notes())
+    wanted = (
+        "weights fitted on 30 validation cases with candidates uniform:9, scores as (z-score|log-rank)s: popularity"
+    )
+    assert any(re.search(wanted, note) for note in report.notes())
 
 
 def test_a_blend_that_nobody_helps_says_so():
@@ -168,13 +119,14 @@ def test_a_blend_keeps_the_contract_of_rankers_and_is_the_same_again():
     assert first.weights == again.weights
 
 
-def test_the_blended_score_is_the_weighted_sum_and_missing_only_where_all_are():
-    blended = Blended(
-        rankers={"a": lambda _: scores(None, 1.0, 2.0), "b": lambda _: scores(None, None, 1.0)},
-        weights={"a": 2.0, "b": 0.5},
-    )
+@pytest.mark.parametrize("scale", ["z-score", "log-rank"])
+def test_the_blended_score_is_the_weighted_sum_and_missing_only_where_all_are(scale):
+    said = scores(None, 1.0, 3.0, 2.0), scores(None, None, 1.0, 7.0)
+    weights = {"a": 2.0, "b": 0.5}
+    rankers = {"a": lambda _: said[0], "b": lambda _: said[1]}
+    blended = Blended(rankers=rankers, weights=weights, scale=scale)
     found = blended(asked()[0])
-    expected = standard_of(scores(None, 1.0, 2.0), scores(None, None, 1.0)) @ np.array([2.0, 0.5])
+    expected = scaled(z_scores([*map(values_of, said)]), scale) @ np.array([2.0, 0.5])
     assert [score.value for score in found[1:]] == pytest.approx(expected[1:].tolist())
     assert found[0].value is None
     assert found[0].error == "no"
@@ -254,7 +206,7 @@ def test_weights_are_fitted_on_candidates_like_those_that_are_evaluated(rule, tm
     blend = Blend.like(case_set, {"popularity": "popularity", "markov": "markov"})
     assert blend.candidates == ("uniform:20" if rule in {"retriever:8", "own:5"} else case_set.candidates)
     (told,) = evaluate(case_set, {"blend": blend}).rankers["blend"].weighed_on
-    assert told.endswith(f"validation cases with candidates {blend.candidates}")
+    assert f"validation cases with candidates {blend.candidates}, scores as " in told
 
 
 def test_a_validation_case_without_its_target_is_not_asked_and_weighs_nothing():
@@ -278,7 +230,7 @@ def test_weights_are_fitted_on_drawn_items_where_a_retriever_finds_no_target():
     blend = Blend(rankers={"right": right, "name": by_name}, candidates="retriever:item-knn:3")
     with pytest.warns(BlendWarning, match=r"no validation case .* retriever:item-knn:3, so .* with uniform:20"):
         fitted = blend.fit(unlike.interactions, items=unlike.items, seed=0)
-    assert fitted.basis == "3 validation cases with candidates uniform:20"
+    assert fitted.basis == f"3 validation cases with candidates uniform:20, scores as {fitted.scale}s"
     assert fitted.weights["right"] > 5 * fitted.weights["name"]
 
 

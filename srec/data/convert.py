@@ -102,9 +102,10 @@ def convert(
 ) -> Conversion:
     """Write the published files in `source` as a dataset folder; print what comes back to see what became of each row.
 
-    The folder appears whole or not at all. Only `download_images` reaches the network: it fetches the pictures whose
-    URLs are published into the folder that was written, and the same call again goes on with a download that was
-    stopped.
+    The folder appears whole or not at all. How many users, items and interactions it holds stands in its `dataset.toml`
+    under `[expected]`, so that it is refused once rows are missing. Only `download_images` reaches the network: it
+    fetches the pictures whose URLs are published into the folder that was written, and the same call again goes on with
+    a download that was stopped.
 
     Args:
         kind: One of movielens, recbole, amazon-2014, amazon-2018, amazon-2023, microlens.
@@ -373,8 +374,10 @@ def _appearing(folder: Path) -> Iterator[Path]:
 
 
 def _write_record(root: Path, asked: Mapping[str, Any], made: Conversion) -> None:
-    if made.rating_threshold is not None:
-        (root / "dataset.toml").write_text(f"rating_threshold = {float(made.rating_threshold)}\n", encoding="utf-8")
+    liked = "" if made.rating_threshold is None else f"rating_threshold = {float(made.rating_threshold)}\n\n"
+    counts = {"users": made.users, "items": made.items.kept, "interactions": made.interactions.kept}
+    expected = "".join(f"{name} = {count}\n" for name, count in counts.items())
+    (root / "dataset.toml").write_text(f"{liked}[expected]\n{expected}", encoding="utf-8")
     told = made.to_object()
     del told["folder"]  # the same bytes wherever it is
     record = {"asked": asked, "made": told}

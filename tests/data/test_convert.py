@@ -415,6 +415,21 @@ def test_the_threshold_is_written_counted_and_by_itself_leaves_nothing_out(sourc
     assert "rated 4 or better: 2 of the kept interactions, 66.7%" in str(counts)
 
 
+@pytest.mark.parametrize("least", [0, 1])
+def test_a_folder_that_lost_rows_after_its_conversion_is_refused(source, tmp_path, least):
+    movielens(source)
+    convert("movielens", source, tmp_path / "out", min_events=least)
+    load(tmp_path / "out", strict=True)
+    for name, counted in (("items.csv", "items"), ("interactions.csv", "interactions")):
+        whole = (table := tmp_path / "out" / name).read_text()
+        table.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+        with pytest.raises(
+            DatasetError, match=rf"dataset\.toml expects \d (users|{counted}|interactions), \d can be used"
+        ):
+            load(tmp_path / "out")
+        table.write_text(whole)
+
+
 def test_what_is_not_liked_is_left_out_before_the_core(source, tmp_path):
     put(source, "movies.csv", lines("movieId,title,genres", "1,A,X", "2,B,X"))
     rated = [(1, 1, 5), (1, 2, 4), (2, 1, 4), (2, 2, 3.5), (3, 1, ""), (3, 2, 5)]
@@ -512,7 +527,7 @@ def test_the_same_dump_makes_the_same_bytes_wherever_they_are(source, tmp_path, 
     convert("movielens", source, ".", min_events=1)
     made = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in "ab"]
     assert made[0] == made[1]
-    assert made[0].keys() == {"items.csv", "interactions.csv", "conversion.json"}
+    assert made[0].keys() == {"items.csv", "interactions.csv", "conversion.json", "dataset.toml"}
 
 
 def test_a_conversion_is_told_again_from_its_record(source, tmp_path):

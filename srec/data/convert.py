@@ -39,6 +39,7 @@ RECORD = "conversion.json"  # what was asked for, by which a later call knows it
 OUR_COLUMNS = ("item_id", "title", "image")
 MARKUP = re.compile(r"<[^<>]*>")
 MAX_PRICE_CHARS = 40  # Amazon's pages of 2018 left style sheets in this column
+MAX_RATING = float(np.finfo(np.float32).max)  # as ratings are kept
 MAX_CELL_CHARS = 100_000  # what Python's `csv` can read back; intake keeps far less, and counts what it cuts
 NEWS_EVERY = 100_000
 
@@ -103,7 +104,7 @@ def convert(
     """Write the published files in `source` as a dataset folder; print what comes back to see what became of each row.
 
     The folder appears whole or not at all. How many users, items and interactions it holds stands in its `dataset.toml`
-    under `[expected]`, so that it is refused once rows are missing. Only `download_images` reaches the network: it
+    under `[expected]`, so that it is refused once there are others. Only `download_images` reaches the network: it
     fetches the pictures whose URLs are published into the folder that was written, and the same call again goes on with
     a download that was stopped.
 
@@ -230,7 +231,7 @@ def _event(row: Row, layout: Format, positions: Mapping[str, int]) -> Event | st
         return "the time is outside the years 1970 to 2099"
     cell = _value(row, columns.get("rating", ()))
     rating = _number(cell)
-    if rating is None and cell not in {None, ""}:
+    if cell not in {None, ""} and (rating is None or abs(rating) > MAX_RATING):
         return "the rating is no finite number"
     position = positions.get(item_id)
     return "the item is not in the item file" if position is None else (user_id, position, at, rating)

@@ -181,7 +181,7 @@ class Blend:
             )
 
     def _observed(self, validation: CaseSet, *, seed: int) -> Iterator[Observed]:
-        """Standard scores and targets of each validation case; NaN where a ranker scored none of its candidates."""
+        """Z-scores and targets of each validation case; NaN where a ranker scored none of its candidates."""
         for fold in validation.folds:
             said: list[list[Floats]] = []
             held = [case for case in validation.of(fold) if _wanted(case).any()]  # for all rankers; `users` bounds them

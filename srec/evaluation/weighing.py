@@ -4,15 +4,15 @@ The weights are those of a conditional logit (McFadden 1974), whose estimate sta
 drawn alike from all items (McFadden 1978), with a slight pull towards 0 that keeps it finite. A weight is never
 negative: a ranker is there to help, or gets 0.
 
-Scores enter as z-scores or as log-ranks, whichever makes the targets more probable. With log-ranks a candidate's odds
-fall as a power of its rank, which puts more on the few at the head of a long list than z-scores can.
+Scores enter as z-scores or as log-ranks, whichever fits better. Log-ranks treat the head of a list alike whether the
+scores are skewed or not, as those of rankers that count are; z-scores keep how far candidates lie apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,12 @@ Observed = tuple[Floats, NDArray[np.bool_]]  # of one case: z-scores [candidates
 Scale = Literal["z-score", "log-rank"]
 
 PULL = 1e-3  # weight of the squared weights beside the mean log-probability of a target
+ALIKE = 1e-6  # losses that differ by less are alike, as of two candidates, which are one apart on either scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighed:
-    """Weights, [rankers] from 0, of scores on a scale; `loss` is the mean -log p of a target, in nats, and the pull."""
+    """Weights, [rankers] from 0, of scores on a scale; `loss` is the mean -log p of a target, in nats, plus pull."""
 
     weights: Floats
     loss: float
@@ -57,12 +58,10 @@ def scaled(features: Floats, scale: Scale) -> Floats:
 
 
 def best_weights(seen: Sequence[Observed]) -> Weighed:
-    """The weights and the scale under which the targets are most probable; z-scores where both are alike."""
-    found = []
-    for scale in get_args(Scale):
-        one = weigh([(scaled(features, scale), wanted) for features, wanted in seen])
-        found.append(Weighed(weights=one.weights, loss=one.loss, scale=scale))
-    return min(found, key=lambda one: one.loss)
+    """The weights and the scale with the least loss; z-scores where both are alike."""
+    plain = weigh(seen)
+    ranked = weigh([(scaled(features, "log-rank"), wanted) for features, wanted in seen])
+    return replace(ranked, scale="log-rank") if ranked.loss < plain.loss - ALIKE else plain
 
 
 def weigh(seen: Sequence[Observed], *, pull: float = PULL) -> Weighed:

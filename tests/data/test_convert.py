@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -415,19 +416,22 @@ def test_the_threshold_is_written_counted_and_by_itself_leaves_nothing_out(sourc
     assert "rated 4 or better: 2 of the kept interactions, 66.7%" in str(counts)
 
 
-@pytest.mark.parametrize("least", [0, 1])
-def test_a_folder_that_lost_rows_after_its_conversion_is_refused(source, tmp_path, least):
-    movielens(source)
-    convert("movielens", source, tmp_path / "out", min_events=least)
+@pytest.mark.parametrize("asked", [{}, {"min_events": 2}, {"rating_threshold": 4, "liked_only": True}])
+def test_a_folder_whose_rows_are_others_than_were_kept_is_refused(source, tmp_path, asked):
+    put(source, "movies.csv", lines("movieId,title,genres", "1,A,X", "2,B,X", "3,C,X"))
+    rated = ["1,1,5,100", "1,1,5,100", "1,2,1e39,150", "1,2,4,200", "2,1,4,300", "2,2,4,400", "3,3,1,500"]
+    put(source, "ratings.csv", lines("userId,movieId,rating,timestamp", *rated))
+    counts = convert("movielens", source, tmp_path / "out", **asked)
+    assert counts.interactions.rejected == {"the rating is no finite number": 1}
+    kept = {"users": counts.users, "items": counts.items.kept, "interactions": counts.interactions.kept}
+    assert tomllib.loads((tmp_path / "out" / "dataset.toml").read_text())["expected"] == kept
+    assert kept["interactions"] == (4 if asked else 5)
     load(tmp_path / "out", strict=True)
-    for name, counted in (("items.csv", "items"), ("interactions.csv", "interactions")):
-        whole = (table := tmp_path / "out" / name).read_text()
-        table.write_text("".join(whole.splitlines(keepends=True)[:-1]))
-        with pytest.raises(
-            DatasetError, match=rf"dataset\.toml expects \d (users|{counted}|interactions), \d can be used"
-        ):
+    table = tmp_path / "out" / "interactions.csv"
+    for rows in (table.read_text().splitlines()[:-1], [*table.read_text().splitlines(), "1,2,4.0,999"]):
+        table.write_text("\n".join(rows) + "\n")
+        with pytest.raises(DatasetError, match=r"dataset\.toml expects \d (users|interactions), \d can be used"):
             load(tmp_path / "out")
-        table.write_text(whole)
 
 
 def test_what_is_not_liked_is_left_out_before_the_core(source, tmp_path):

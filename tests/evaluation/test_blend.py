@@ -132,6 +132,19 @@ def test_the_blended_score_is_the_weighted_sum_and_missing_only_where_all_are(sc
     assert found[0].error == "no"
 
 
+def test_scores_enter_as_they_made_the_targets_of_the_validation_cases_most_probable():
+    """A huge score of one candidate leaves the others together as z-scores, and tells nothing as a log-rank."""
+    skewed = say(lambda case, item: float(item.item_id in case.target_ids) + 1e6 * (item.item_id == "i39"))
+    blend = Blend(rankers={"skewed": skewed, "name": by_name}, candidates="full")
+    fitted = blend.fit(world().interactions, items=world().items, seed=0)
+    assert fitted.scale == "log-rank"
+    assert fitted.basis == "30 validation cases with candidates full, scores as log-ranks"
+    case = asked(candidates="full")[0]
+    features = scaled(z_scores([values_of(skewed(case)), values_of(by_name(case))]), "log-rank")
+    expected = features @ np.array([fitted.weights["skewed"], fitted.weights["name"]])
+    assert [score.value for score in fitted(case)] == pytest.approx(expected.tolist())
+
+
 def test_a_ranker_that_fails_on_a_case_leaves_it_to_the_others():
     def fails(case):
         raise ModelError("down")

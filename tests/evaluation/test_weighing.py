@@ -73,3 +73,11 @@ def test_the_scale_is_the_one_that_the_choices_were_made_on(scale):
     found = best_weights(seen)
     assert found.scale == scale
     assert found.weights == pytest.approx(truth, abs=0.15)
+
+
+def test_two_candidates_lie_alike_on_both_scales_so_they_are_z_scores():
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        pairs = [z_scores(list(rng.normal(size=(3, 2)))) for _ in range(20)]
+        seen = [(features, np.arange(2) == rng.integers(2)) for features in pairs]
+        assert best_weights(seen).scale == "z-score"

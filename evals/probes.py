@@ -38,6 +38,7 @@ TRUTH = {
     "blank-image": "falls",  # colour, pattern and type are in pictures only, for many toys
     "other-image": "falls",
     "noise-image": "falls",
+    "no-image": "falls",
     "other-text": "falls",  # price and material are in texts only
     "no-text": "falls",
     "hallucination": "falls",

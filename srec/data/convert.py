@@ -231,7 +231,7 @@ def _event(row: Row, layout: Format, positions: Mapping[str, int]) -> Event | st
         return "the time is outside the years 1970 to 2099"
     cell = _value(row, columns.get("rating", ()))
     rating = _number(cell)
-    if cell not in {None, ""} and (rating is None or abs(rating) > MAX_RATING):
+    if cell is not None and cell != "" and (rating is None or abs(rating) > MAX_RATING):
         return "the rating is no finite number"
     position = positions.get(item_id)
     return "the item is not in the item file" if position is None else (user_id, position, at, rating)
@@ -262,7 +262,7 @@ def _text(value: object, *, markup: bool = False) -> str:
 
 def _number(value: object) -> float | None:
     try:
-        number = float(value) if isinstance(value, str | int | float) else math.nan
+        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

@@ -434,6 +434,16 @@ def test_a_folder_whose_rows_are_others_than_were_kept_is_refused(source, tmp_pa
             load(tmp_path / "out")
 
 
+@pytest.mark.parametrize("rating", [[5], {"a": 5}, True, "five"])
+def test_a_rating_that_is_no_number_is_rejected_whatever_it_is(source, tmp_path, rating):
+    put(source, "meta_A.jsonl", lines(*(json.dumps({"parent_asin": f"B{n}", "title": "x"}) for n in range(2))))
+    rated = enumerate((rating, 4.0))
+    rows = ({"user_id": "u", "parent_asin": f"B{n}", "timestamp": 1600000000000 + n, "rating": r} for n, r in rated)
+    put(source, "A.jsonl", lines(*map(json.dumps, rows)))
+    counts = convert("amazon-2023", source, tmp_path / "out")
+    assert counts.interactions.rejected == {"the rating is no finite number": 1}
+
+
 def test_what_is_not_liked_is_left_out_before_the_core(source, tmp_path):
     put(source, "movies.csv", lines("movieId,title,genres", "1,A,X", "2,B,X"))
     rated = [(1, 1, 5), (1, 2, 4), (2, 1, 4), (2, 2, 3.5), (3, 1, ""), (3, 2, 5)]

@@ -69,10 +69,10 @@ class MLLMSRec(dspy.Module):
         preference: `History, descriptions -> summaries`, oldest first.
         profiling: `summaries -> UserProfile`.
         scoring: `UserProfile, last summary, candidates, descriptions -> scores`, one for each candidate in order.
-        recent: How many of the last events are read at least; reading begins at a whole `step` from the first event, so
-            up to `step - 1` more are. None for all. It bounds the calls for a user, at a price: at each `step`-th new
-            event the reading starts later and all is summarized anew.
-        workers: Items fused at once.
+        recent: How many of the last events are read at least, by default 20; reading begins at a whole `step` from the
+            first event, so up to `step - 1` more are. None for all. It bounds the calls for a user, at a price: at each
+            `step`-th new event the reading starts later and all is summarized anew.
+        workers: Items fused at once; 16.
         lm: The LM of all four stages; None for that of the context.
 
     Example:

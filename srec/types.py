@@ -52,7 +52,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One interaction of a user with an item; `rating` is None where the log has none."""
+    """One interaction of a user with an item, `at` a Unix second; `rating` is None where the log has none."""
 
     item: Item
     at: int
@@ -151,7 +151,7 @@ class ItemDescription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreferenceSummary:
-    """Output of temporal preference after `events` events of a history, the last of them at `until`."""
+    """Output of temporal preference after `events` events of a history, the last of them at `until`, a Unix second."""
 
     user_id: str
     text: str
@@ -164,7 +164,7 @@ class PreferenceSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserProfile:
-    """Output of profiling: the lasting person, from the events up to `until`."""
+    """Output of profiling: the lasting person, from the events up to `until`, a Unix second."""
 
     user_id: str
     text: str
@@ -213,7 +213,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One evaluation example: a history strictly before `at`, candidates, and the targets wanted among them.
+    """One evaluation example: a history strictly before the Unix second `at`, candidates, and the targets among them.
 
     `tied` says that a target shares its second with another event of the user, so that the order in time does not
     single it out. Candidates are ordered by item id: their order carries nothing.

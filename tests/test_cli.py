@@ -548,6 +548,10 @@ BAD_OPTIONS = {
         ["evaluate", "toyshop:9x9", "--stages", "--program", "p", "--seed", "0", "--recent", "9"],
         "leave out --seed, --program",
     ),
+    "model for nobody": (
+        ["evaluate", "DATA", "--ranker", "random", "--model", "local:", "--recent", "9"],
+        "no ranker is a program (to ask one, add program to --ranker); leave out --model, --recent",
+    ),
     "price of nothing": (["evaluate", "DATA", "--ranker", "random", "--price", "1,2"], "without --project"),
     "cases to nowhere": (["evaluate", "DATA", "--ranker", "random", "--per-case"], "without --json"),
     "no run file": (["evaluate", "DATA", "--ranker", "run:nosuch"], "nosuch"),

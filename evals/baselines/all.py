@@ -75,6 +75,7 @@ def ran(name: str, given: argparse.Namespace) -> bool:
     files = [str(candidates_of(given.out, rule)) for rule in given.candidates]
     called = [sys.executable, str(HERE / script), str(given.data), *model, "--seed", str(given.seed)]
     called += ["--candidates", *files, "--out", *map(str, outs)]
+    called += ["--search-first"] if name in given.search_first else []
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     if subprocess.run(called, check=False, env=os.environ | one_thread).returncode:
         print(f"{name} failed and is left out", file=sys.stderr)
@@ -135,6 +136,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--protocol", default="leave-last-out")
     parser.add_argument("--candidates", nargs="+", default=["uniform:20", "full"])
     parser.add_argument("--rivals", nargs="+", choices=SCRIPTS, default=list(SCRIPTS))
+    parser.add_argument(
+        "--search-first", nargs="+", choices=SCRIPTS, default=[], help="search these at the first cut-off in time alone"
+    )
     parser.add_argument("--users", type=int, help="so many, drawn by the seed; by default all")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()

@@ -79,14 +79,15 @@ class Found:
 
     config: Config = field(default_factory=dict)
     ndcg: float = -1.0
-    scores: Floats | None = field(default=None, repr=False)
+    scores: Floats = field(default_factory=lambda: np.empty((0, 0)), repr=False)
     tried: list[dict[str, Any]] = field(default_factory=list)
 
 
 def main(rival: Rival, parser: argparse.ArgumentParser | None = None) -> None:
     """Run one rival from the command line."""
     given = options(parser)
-    for written in run(rival, given.data, given.candidates, given.out, seed=given.seed, config=given.config):
+    chosen = {"seed": given.seed, "config": given.config, "search_first": given.search_first}
+    for written in run(rival, given.data, given.candidates, given.out, **chosen):
         print(json.dumps(written))
 
 
@@ -98,6 +99,7 @@ def options(parser: argparse.ArgumentParser | None = None) -> argparse.Namespace
     parser.add_argument("--out", type=Path, nargs="+", required=True, help="a run for each file of candidates")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--config", type=json.loads, help="settings as JSON, in the place of a search")
+    parser.add_argument("--search-first", action="store_true", help="search at the first cut-off in time alone")
     given = parser.parse_args()
     if len(given.out) != len(given.candidates):
         parser.error(f"{len(given.candidates)} files of candidates and {len(given.out)} runs; give a run for each file")
@@ -112,10 +114,12 @@ def run(
     *,
     seed: int = 0,
     config: Config | None = None,
+    search_first: bool = False,
 ) -> list[dict[str, Any]]:
     """Write a run for each file of candidates, and beside it, as `.json`, what the search found and took.
 
-    The files must be of one task and protocol, so that the rival is fitted once.
+    The files must be of one task and protocol, so that the rival is fitted once. With `search_first` the settings
+    found at the first cut-off in time are taken at the later ones, which is cheaper and looks at nothing that is later.
     """
     started = time.perf_counter()
     dataset = srec.load(data)
@@ -128,9 +132,11 @@ def run(
         answer, found = searched(rival, asked[0], fold, seed=seed, config=config)
         reached = {"config": dict(found.config), "validation_ndcg@10": found.ndcg, "tried": found.tried}
         facts.append({"fold": fold.name} | reached)
+        config = found.config if search_first else config
         for cases, written in zip(asked, lines, strict=True):
             written.extend(scored(answer(list(questions(cases, cases.folds[place]))), cases, cases.folds[place]))
-            written.extend(validated(rival, cases, fold, found, seed=seed))
+        for written, more in zip(lines, validated(rival, asked, fold, found, seed=seed), strict=True):
+            written.extend(more)
     name = f"{rival.name} ({rival.version})"
     seconds = round(time.perf_counter() - started, 1)
     told = []
@@ -232,19 +238,23 @@ def validation(cases: CaseSet, fold: Fold, *, candidates: str, users: int | None
 
 
 def validated(
-    rival: Rival, cases: CaseSet, fold: Fold, found: Found, *, seed: int
-) -> Iterator[tuple[str, list[Score]]]:
-    """The scores of the validation cases of a blend, each from a rival that was fitted without them."""
-    like = Blend.like(cases, BASELINES)
-    held_out = validation(cases, fold, candidates=like.candidates, users=like.users, seed=seed)
-    everyone = validation(cases, fold, candidates="full", users=None, seed=seed)
-    for part, whole in zip(held_out.folds, everyone.folds, strict=True):
-        if found.scores is not None and whole is everyone.folds[-1]:
-            row = {spec.case_id: place for place, spec in enumerate(whole.specs)}
-            yield from scored(found.scores[[row[spec.case_id] for spec in part.specs]], held_out, part)
-        else:
-            answer = fitted(rival, part.train, found.config, items=cases.items, seed=seed)
-            yield from scored(answer(list(questions(held_out, part))), held_out, part)
+    rival: Rival, asked: Sequence[CaseSet], fold: Fold, found: Found, *, seed: int
+) -> Iterator[list[tuple[str, list[Score]]]]:
+    """For each file of candidates the scores of a blend's validation cases, all from a rival fitted without them."""
+    whole = validation(asked[0], fold, candidates="full", users=None, seed=seed)
+    row = {spec.case_id: place for place, spec in enumerate(whole.folds[-1].specs)}
+    answers: list[Answer] = [
+        fitted(rival, part.train, found.config, items=whole.items, seed=seed) for part in whole.folds[:-1]
+    ]
+    answers.append(lambda questions: found.scores[[row[question.case_id] for question in questions]])
+    for cases in asked:
+        like = Blend.like(cases, BASELINES)
+        held_out = validation(cases, fold, candidates=like.candidates, users=like.users, seed=seed)
+        yield [
+            line
+            for answer, part in zip(answers, held_out.folds, strict=True)
+            for line in scored(answer(list(questions(held_out, part))), held_out, part)
+        ]
 
 
 def scored(scores: Floats, cases: CaseSet, fold: Fold) -> Iterator[tuple[str, list[Score]]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ from srec.types import Item
 
 LIBRARY = f"RecTools {version('RecTools')}"
 BLOCK = 4  # epochs between two looks at a model
-SIZES = {"n_factors": 64, "n_blocks": 2, "session_max_len": 50, "batch_size": 32}
+SIZES = {"n_factors": 64, "n_blocks": 2, "batch_size": 32}
+LONGEST = 50  # events of a window
 ROWS = 64  # questions answered at a time
 
 
@@ -74,10 +76,14 @@ class Sequences:
         quiet()
         seed_everything(seed, verbose=False)
         settings = {name: value for name, value in config.items() if name != "epochs"}
+        length = reach(train)
         model = SASRecModel(
-            **{**SIZES, **self.fixed, **settings}, deterministic=True, recommend_torch_device="cpu", epochs=BLOCK
+            **{**SIZES, **self.fixed, **settings},
+            session_max_len=length,
+            deterministic=True,
+            recommend_torch_device="cpu",
+            epochs=BLOCK,
         )
-        length = model.session_max_len
         windows = Dataset.construct(windowed(train, length=length))
         for epochs in range(BLOCK, self.most + 1, BLOCK):
             model.fit_partial(windows, min_epochs=BLOCK, max_epochs=BLOCK)
@@ -85,6 +91,12 @@ class Sequences:
                 {**settings, "epochs": epochs},
                 lambda questions: answer(model, questions, count=len(train.item_ids), length=length),
             )
+
+
+def reach(train: Interactions) -> int:
+    """Events of a window: as many as nine of ten histories have, `LONGEST` at most."""
+    lengths = np.unique(train.user, return_counts=True)[1]
+    return min(LONGEST, math.ceil(np.quantile(lengths, 0.9)))
 
 
 def windowed(train: Interactions, *, length: int) -> pd.DataFrame:

@@ -61,11 +61,14 @@ def run(given: argparse.Namespace) -> None:
         print("\n".join(compared(recipe["expected"], root / "dataset")), flush=True)
     if given.until == "convert":
         return
-    options = recipe["evaluate"] | config["program"] | ({"users": given.users} if given.users else {})
+    options = recipe["evaluate"] | config["evaluate"] | ({"users": given.users} if given.users else {})
     if given.ranker:
         options["ranker"] = given.ranker
-    with model(config, given.model, needed=asks_a_model(options["ranker"])) as string:
-        evaluate(root, options | ({"model": string} if string else {}), "report.json")
+    if asks_a_model(options["ranker"]):
+        with model(config, given.model) as string:
+            evaluate(root, options | config["program"] | {"model": string}, "report.json")
+    else:
+        evaluate(root, options, "report.json")
     if cheap := ",".join(name for name in options["ranker"].split(",") if not asks_a_model(name)):
         evaluate(root, options | {"ranker": cheap, "candidates": "full"}, "report-full.json")
     for report in (root / "report.json", root / "report-full.json")[: 2 if cheap else 1]:
@@ -99,9 +102,9 @@ def _beside(here: int, printed: int) -> str:
 
 
 @contextmanager
-def model(config: Mapping[str, Any], string: str | None, *, needed: bool) -> Iterator[str | None]:
+def model(config: Mapping[str, Any], string: str | None) -> Iterator[str]:
     """The model string that was given, or that of a server for as long as the block lasts."""
-    if string or not needed:
+    if string:
         yield string
         return
     from srec import start_server  # noqa: PLC0415 (it loads what the other steps do not need)

@@ -114,7 +114,7 @@ def distill(
     out: Annotated[Path, typer.Option(help="The folder for rows.jsonl, images/ and what was asked.")],
     model: Model = DEFAULT_MODEL,
     keep: Annotated[
-        float | None, typer.Option(help="Least outcome of a case to keep its rows; all without it.")
+        float | None, typer.Option(help="Keep the rows of cases of this outcome or more, from 0 to 1; without it all.")
     ] = None,
     metric: Annotated[str, typer.Option(help="The outcome: auc, ndcg@10, recall@10, mrr@10.")] = "auc",
     show_answer: Annotated[

@@ -49,6 +49,8 @@ BESIDE_STAGES = frozenset(
     {"data", "stages", "model", "users", "store", "workers", "json_to", "recent", "window", "step", "reasoning", "view"}
 )
 """What `srec evaluate --stages` goes by; all else is for rankers on cases."""
+OF_A_PROGRAM = frozenset({"model", "recent", "window", "step", "reasoning", "view", "program_name"})
+"""What says nothing where no ranker is a program."""
 
 
 def evaluate(
@@ -74,7 +76,10 @@ def evaluate(
     seed: Seed = 0,
     seeds: Annotated[int, typer.Option(min=1, help="Once for each of so many seeds, from --seed on.")] = 1,
     metric: Annotated[
-        str | None, typer.Option(help="Of pairs, slices and page, its rank the table's: ndcg@20, recall@5, auc.")
+        str | None,
+        typer.Option(
+            help="What pairs, slices and page compare by: auc, ndcg@K, recall@K, mrr@K; the table too is at K."
+        ),
     ] = None,
     compare: Annotated[
         str | None, typer.Option(metavar="METRIC", help="--metric METRIC, and test every pair of rankers.")
@@ -84,7 +89,10 @@ def evaluate(
     ] = None,
     beyond: Annotated[bool, typer.Option("--beyond", help="Coverage, Gini, popularity of what comes first.")] = False,
     calibration: Annotated[
-        bool, typer.Option("--calibration", help="Hold yes-probabilities against what came true.")
+        bool,
+        typer.Option(
+            "--calibration", help="Of what is given 30 %, do 30 % come true? For each ranker of probabilities."
+        ),
     ] = False,
     blend_users: Annotated[
         int, typer.Option(min=1, help="Validation cases of a blend, each with candidates as asked for, at most.")
@@ -106,7 +114,9 @@ def evaluate(
         str | None,
         typer.Option(metavar="ITEMSxUSERS", help="What the program would take for so many; xCANDIDATES at will."),
     ] = None,
-    price: Annotated[str | None, typer.Option(metavar="IN,OUT", help="Of a million tokens, for --project.")] = None,
+    price: Annotated[
+        str | None, typer.Option(metavar="IN,OUT", help="Money for a million tokens in and out, for --project.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Keep the run in this folder, for srec report; it may hold other things.")
     ] = None,
@@ -124,13 +134,18 @@ def evaluate(
     from srec.evaluation.slices import named_slicings
 
     if stages:
-        refuse(context, but=BESIDE_STAGES, why="--stages goes by the name of the shop, the model and the program alone")
+        why = "--stages goes by the name of the shop, the model and the program alone"
+        refuse(context, lambda name: name not in BESIDE_STAGES, why=why)
     need("--price", price, beside="--project ITEMSxUSERS", given=project)
     need("--per-case", per_case or None, beside="--json OUT", given=json_to)
     console, names = show.console(json_to), [*(named.several(ranker) or []), *(f"{RUN}{file}" for file in run or [])]
     for name in names:
         check_name(name)
-    need("--project", project, beside="a program to measure", given=any(map(means_program, names)) or None)
+    asks = any(map(means_program, names))
+    need("--project", project, beside="a program to measure", given=asks or None)
+    if not (asks or stages):
+        why = "no ranker is a program (to ask one, add program to --ranker)"
+        refuse(context, OF_A_PROGRAM.__contains__, why=why)
     _check_draws(names, candidates, write_candidates, seeds=seeds)
     sizes, prices = numbers(project, "--project", "x", int, counts=(2, 3)), numbers(price, "--price", ",", float)
     metric = _one_metric(metric, compare)
@@ -153,7 +168,6 @@ def evaluate(
     first = make(seed)
     if write_candidates is not None:
         first.write(write_candidates)
-    asks = any(map(means_program, names))
     found = evaluate_seeds(
         lambda one: first if one == seed else make(one),
         rankers(names, cases=first, program=program, users=blend_users),

@@ -36,7 +36,10 @@ Task = Annotated[str, typer.Option(help="next, or like:4.0 with the rating from 
 Protocol = Annotated[str, typer.Option(help="leave-last-out or global-time.")]
 Cutoffs = Annotated[str | None, typer.Option(help="Of global-time: dates or Unix seconds, by commas.")]
 Candidates = Annotated[
-    str, typer.Option(help="full, uniform:20, popularity:99, rated (for like), retriever:NAME:200 or file:PATH.")
+    str,
+    typer.Option(
+        help="full (all unseen items), uniform:20, popularity:99, rated (for like), retriever:NAME:200, file:PATH."
+    ),
 ]
 Users = Annotated[int | None, typer.Option(min=1, help="At most so many users, drawn by the seed.")]
 
@@ -44,7 +47,9 @@ Users = Annotated[int | None, typer.Option(min=1, help="At most so many users, d
 
 Recent = Annotated[
     int,
-    typer.Option(min=1, help="Read so many of the last events; up to --step less one more, to begin at a whole step."),
+    typer.Option(
+        min=1, help="Read so many of the last events, and up to --step less 1 more: reading begins at a multiple of it."
+    ),
 ]
 WindowSize = Annotated[int, typer.Option("--window", min=1, help="Events in a window of the preference.")]
 Step = Annotated[int, typer.Option(min=1, help="Events from one window to the next.")]

@@ -11,7 +11,7 @@ from srec.cli import named
 from srec.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import typer
 
@@ -27,10 +27,10 @@ def of_cases(report: Report, *, compared: bool, sliced: bool, by: list[str] | No
         yield report.slices(by)
 
 
-def refuse(context: typer.Context, *, but: Container[str], why: str) -> None:
-    """Raise InputError, which names the options, for all that was typed but for parameters of the names in `but`."""
+def refuse(context: typer.Context, which: Callable[[str], bool], *, why: str) -> None:
+    """Raise InputError, which names the options, where one was typed whose parameter's name `which` holds for."""
     given = [one for one in context.command.params if one.name and named.is_typed(context, one.name)]
-    typed = [one.opts[0] for one in given if one.name not in but]
+    typed = [one.opts[0] for one in given if which(one.name or "")]
     if typed:
         raise InputError(f"{why}; leave out {', '.join(typed)}")
 

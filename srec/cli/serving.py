@@ -25,7 +25,7 @@ def serve(
     ] = None,
     *,
     base: Annotated[
-        str, typer.Option(help="srec-tiny, another packaged name, a folder or a hub repository.")
+        str, typer.Option(help="local: (as --model), or srec-tiny, smollm2-135m, a folder or a hub repository.")
     ] = "local:",
     lora: Annotated[
         list[str] | None, typer.Option(metavar="[NAME=]FOLDER", help="A LoRA of the base; as many as you like.")

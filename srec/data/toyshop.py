@@ -95,8 +95,9 @@ def toyshop(
     """Generate a toy shop. Same arguments, same bytes; a picture is drawn when its item is asked for.
 
     `contradictions` is the share of items whose text names another colour (half of them) or another pattern than the
-    picture shows, from 0 to 0.9. `wordings` are the titles and sentences to write with: those that may be trained on,
-    those held out, or all; toys, pictures and purchases are the same for each.
+    picture shows, from 0 to 0.9; there are two items and two users at least. `wordings` are the titles and sentences
+    to write with: those that may be trained on, those held out, or all; toys, pictures and purchases are the same for
+    each.
 
     >>> from srec.data.toyshop import toyshop
     >>> shop = toyshop(items=30, users=3, seed=7)

@@ -61,9 +61,10 @@ def evaluate(
     """Rank all cases with every ranker and measure; `print` the report, or write its `to_json()`.
 
     `rankers` are names (those of `BASELINES`, `program` for the reference program with its results in `store`,
-    `run:PATH` for a TREC run file, `blend:markov+item-knn` for a `Blend` of others), callables from a case to one score
-    per candidate, or a mapping from names of your own to any of these. What has a `fit` is fitted on the training
-    events of each fold and runs in one thread; all others run in `workers` threads, with `lm` as DSPy's LM.
+    `ablated:no-text` and the like for that program with one thing changed, `run:PATH` for a TREC run file,
+    `blend:markov+item-knn` for a `Blend` of others), callables from a case to one score per candidate, or a mapping
+    from names of your own to any of these. What has a `fit` is fitted on the training events of each fold and runs in
+    one thread; all others run in `workers` threads, with `lm` as DSPy's LM.
 
     A case on which srec or an LM fails has no scores: it ranks as all tied, and is counted with its reason. A
     LeakageError is no such failure, it ends the evaluation. Scores that do not fit the candidates are a bug of the

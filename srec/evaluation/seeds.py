@@ -40,7 +40,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SeedReport:
-    """One report for each seed."""
+    """One report for each seed; `print` shows each, and below them mean and standard deviation of every metric."""
 
     reports: Mapping[int, Report]
 

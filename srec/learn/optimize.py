@@ -140,7 +140,8 @@ def optimize(
             or an earlier, killed run has asked already is not asked again.
         optimizer: "gepa", "bootstrap", "instructions", the same from `srec.learn.optimizers` with options, an optimizer
             object of DSPy's, or a function that makes one for a metric.
-        metric: "ndcg@K", "auc", "pairwise" (smooth), or a function of scores and target ids to a number in [0, 1].
+        metric: "ndcg@K", "recall@K", "mrr@K", "auc", "pairwise" (smooth), or a function of scores and target ids to a
+            number in [0, 1].
         lm: The LM that the program asks; None for those that its stages have.
         stages: "joint" for all prompts at once, or names of stages: they are optimized one after the other, each with
             its share of the budget, and all other prompts stay.

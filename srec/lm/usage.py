@@ -95,7 +95,10 @@ _stage: ContextVar[str] = ContextVar("srec_stage", default="")
 
 @contextmanager
 def count_usage() -> Iterator[Usage]:
-    """Count what happens inside the block; blocks nest, and an outer one counts what an inner one does."""
+    """Count LM calls, tokens, results from the store, cut answers and failures inside the block.
+
+    Blocks nest, and an outer one counts what an inner one does.
+    """
     usage = Usage()
     token = _open.set((*_open.get(), usage))
     try:

@@ -47,15 +47,15 @@ class ItemFusion(dspy.Module):
     description and no call.
 
     Args:
-        questions: What to ask of each item (the paper's VQA).
-        write: "lm" lets the LM fuse answers and text in its own words, and name contradictions beside those of the
-            closed questions; "composed" puts the answers together as they are, without a call; "facts"
+        questions: What to ask of each item (the paper's VQA); by default open ones.
+        write: "lm", the default, lets the LM fuse answers and text in its own words, and name contradictions beside
+            those of the closed questions; "composed" puts the answers together as they are, without a call; "facts"
             leaves the title out as well, for small models and long histories.
         doubt: A difference is named a contradiction if P(Yes) of the picture showing what the text says is below it, in
-            [0, 1]; at 0 none is named and at 1 all are, without asking.
+            [0, 1], by default 0.5; at 0 none is named and at 1 all are, without asking.
         attributes: Which attributes to read, by name; None for all but bookkeeping (`..._id`, `..._url`).
-        workers: Questions asked about one item at once.
-        max_tokens: Bound of a description.
+        workers: Questions asked about one item at once; 4.
+        max_tokens: Bound of a description, in tokens; 192.
         lm: The LM to ask; None for that of the context.
 
     Example:

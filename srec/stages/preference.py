@@ -22,9 +22,9 @@ class TemporalPreference(dspy.Module):
     `update` does the same without a store.
 
     Args:
-        window: Events in a window.
-        step: By how many events a window starts after the one before; at most `window`.
-        max_tokens: Bound of a summary.
+        window: Events in a window; 10.
+        step: By how many events a window starts after the one before; 5, at most `window`.
+        max_tokens: Bound of a summary, in tokens; 256.
         lm: The LM to ask; None for that of the context.
     """
 

@@ -19,7 +19,7 @@ class UserProfiling(dspy.Module):
     """`summaries -> UserProfile`: what holds across all periods of one user. One LM call.
 
     Args:
-        max_tokens: Bound of a profile.
+        max_tokens: Bound of a profile, in tokens; 192.
         lm: The LM to ask; None for that of the context.
     """
 

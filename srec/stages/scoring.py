@@ -31,12 +31,12 @@ class CoTScoring(dspy.Module):
     prefix cache computes it once.
 
     Args:
-        reasoning: "user" reasons once for each user, then asks one token for each candidate; "candidate" reasons about
-            each candidate; "none" asks in the words of the paper's Table 1.
-        view: How a candidate is shown: its description, its picture, or both. A picture that is missing, or that the LM
-            cannot see, leaves the description.
-        workers: Candidates asked about at once.
-        max_tokens: Bound of the written reasoning.
+        reasoning: "user", the default, reasons once for each user, then asks one token for each candidate; "candidate"
+            reasons about each candidate; "none" asks in the words of the paper's Table 1.
+        view: How a candidate is shown: "description" (the default), "image" or "both". A picture that is missing, or
+            that the LM cannot see, leaves the description.
+        workers: Candidates asked about at once; 16.
+        max_tokens: Bound of the written reasoning, in tokens; 192.
         lm: The LM to ask; None for that of the context.
     """
 

@@ -114,6 +114,18 @@ def test_given_settings_are_taken_without_a_search(shop, candidates, tmp_path):
     assert told["folds"][0]["validation_ndcg@10"] == pytest.approx(reached['{"sign": -1, "power": 2}'], abs=1e-5)
 
 
+def test_settings_of_the_first_cut_off_are_taken_at_the_later_ones(shop, tmp_path):
+    path = tmp_path / "cut.jsonl"
+    srec.cases(srec.load(shop), protocol="global-time", candidates="uniform:5").write(path)
+    each = rival.run(Counts(), shop, [path], [tmp_path / "each.run"])[0]["folds"]
+    first = rival.run(Counts(), shop, [path], [tmp_path / "first.run"], search_first=True)[0]["folds"]
+    assert len(first) > 1
+    assert all(fold["tried"] for fold in each)
+    assert first[0] == each[0]
+    assert [fold["tried"] for fold in first[1:]] == [[] for _ in first[1:]]
+    assert {json.dumps(fold["config"]) for fold in first} == {json.dumps(each[0]["config"])}
+
+
 def test_settings_that_no_trial_has_are_refused(shop, candidates, tmp_path):
     with pytest.raises(SystemExit, match="counts has no trial with the settings"):
         rival.run(Counts(), shop, [candidates], [tmp_path / "counts.run"], config={"sign": 1, "power": 9})
@@ -137,6 +149,15 @@ def test_windows_predict_every_event_but_the_first_once():
         item for history in histories for item in history[1:].tolist()
     )
     assert max(map(len, predicted)) <= 3
+
+
+def test_a_window_is_as_long_as_nine_of_ten_histories():
+    sequences = module_of("sequences")
+    train = toyshop(items=30, users=20, seed=7).data.interactions
+    lengths = np.unique(train.user, return_counts=True)[1]
+    length = sequences.reach(train)
+    assert np.mean(lengths <= length) >= 0.9 or length == sequences.LONGEST
+    assert np.mean(lengths <= length - 1) < 0.9
 
 
 SMALL = {

@@ -31,6 +31,8 @@ def written(report: dict, *, name: str) -> str:
     """The section of one JSON file, by what is in it."""
     if "taught_cases" in report:
         return record.section(report)
+    if not {"vqa", "cases_seed"} & report.keys():
+        raise SystemExit(f"{name}: not what srec evaluate writes of one seed, with or without --stages, nor learn.py")
     return stages(report) if "vqa" in report else section(report, name=name)
 
 

@@ -55,21 +55,31 @@ def _sentences() -> Iterator[None]:
         raise
     except (KeyboardInterrupt, typer.Abort):
         code, sentence = INTERRUPTED, "stopped; what was finished is kept in the store, if there is one"
-    except UsageError as error:
-        code, sentence = BAD_INPUT, error.format_message()  # type: ignore[attr-defined]  # click's, see UsageError
-    except InputError as error:
-        code, sentence = BAD_INPUT, str(error)
+    except (UsageError, InputError) as error:
+        code, sentence = BAD_INPUT, getattr(error, "format_message", error.__str__)()
     except SrecError as error:
         code, sentence = FAILED, str(error)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python says so when it ends
+        _drop_output()
         raise SystemExit(FAILED) from None
+    except OSError as error:
+        what = f"{error.filename}: " if error.filename else ""
+        code, sentence = FAILED, f"{what}{error.strerror or error} (SREC_DEBUG=1 shows where)"
+        _drop_output()
     except _lm_errors() as error:
         code, sentence = FAILED, f"{type(error).__name__}: {error}"
     else:
         return
     notice(sentence)
     raise SystemExit(code)
+
+
+def _drop_output() -> None:
+    """What standard output still holds goes nowhere, if it cannot be written, or Python would say so when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _lm_errors() -> tuple[type[Exception], ...]:

@@ -40,8 +40,9 @@ def console(json_to: str | None = None) -> Console:
 def write_json(text: str, json_to: str | None) -> None:
     """Write one JSON object to a file, whole or not at all, or to standard output."""
     if json_to == TO_STDOUT:
-        sys.stdout.write(text + "\n")
         sys.stdout.flush()
+        sys.stdout.buffer.write(f"{text}\n".encode())  # JSON is UTF-8 whatever the terminal is
+        sys.stdout.buffer.flush()
     elif json_to is not None:
         from srec.data.candidate_file import replace_file  # noqa: PLC0415  numpy, for those who write
 

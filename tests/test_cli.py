@@ -331,7 +331,7 @@ def test_an_evaluation_tells_what_a_larger_one_would_take(shop, server):
     assert "program, a recommendation" in first
     assert "1,000 items, 100,000 users with 4 candidates each" in first
     assert "money" in first
-    assert "took all of fusion" in " ".join(ask(*args).stdout.split())
+    assert "had a part of all fusion" in " ".join(ask(*args).stdout.split())
     more = (*args[:-7], "--store", "t", "--project", "1000x100000x9", "--json", "out.json")
     assert "1,000 items, 100,000 users with 9 candidates each" in ask(*more).stdout
     assert json.loads(Path("out.json").read_text())["projected"]["program"]["candidates"] == 9
@@ -552,6 +552,19 @@ BAD_OPTIONS = {
         ["evaluate", "DATA", "--ranker", "random", "--model", "local:", "--recent", "9"],
         "no ranker is a program (to ask one, add program to --ranker); leave out --model, --recent",
     ),
+    "bounds of no blend": (["evaluate", "DATA", "--blend-users", "9"], "no ranker is a blend; leave out --blend-users"),
+    "a file twice": (
+        ["evaluate", "DATA", "--json", "DATA/one", "--write-candidates", "DATA/one"],
+        "--json and --write-candidates would both write",
+    ),
+    "a file of the kept run": (
+        ["evaluate", "DATA", "--out", "DATA/run", "--json", "DATA/run/run.json"],
+        "--json and --out would both write",
+    ),
+    "a file of the runs": (
+        ["evaluate", "DATA", "--write-runs", "DATA", "--write-candidates", "DATA/markov.run"],
+        "--write-candidates and --write-runs would both write",
+    ),
     "price of nothing": (["evaluate", "DATA", "--ranker", "random", "--price", "1,2"], "without --project"),
     "cases to nowhere": (["evaluate", "DATA", "--ranker", "random", "--per-case"], "without --json"),
     "no run file": (["evaluate", "DATA", "--ranker", "run:nosuch"], "nosuch"),
@@ -750,3 +763,30 @@ def test_control_c_ends_a_run_with_code_130(folder):
     assert process.returncode == 130
     assert told.splitlines()[-1].startswith("srec: stopped")
     assert "Traceback" not in told
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+def test_output_that_cannot_be_written_ends_with_a_sentence(folder):
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [*SREC, "evaluate", folder, "--ranker", "random", "--candidates", "uniform:1", "--json", "kept.json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr.splitlines()[-1] == "srec: No space left on device (SREC_DEBUG=1 shows where)"
+    assert json.loads(Path("kept.json").read_text("utf-8"))["n"] > 0
+
+
+def test_a_terminal_that_is_not_utf_8_shows_what_it_can(folder):
+    ended = subprocess.run(
+        [*SREC, "evaluate", folder, "--ranker", "random", "--candidates", "uniform:1"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == 0
+    assert b"NDCG@10" in ended.stdout
+    assert b"??" in ended.stdout

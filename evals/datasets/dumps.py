@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import http.client
 import shutil
+import urllib.error
 import urllib.request
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -36,6 +38,22 @@ def _fetch(url: str, path: Path) -> None:
     part = path.with_name(f"{path.name}.part")
     there = part.stat().st_size if part.exists() else 0
     print(f"fetching {url}" + (f" from byte {there:,} on" if there else ""), flush=True)
+    try:
+        _append(url, part, there)
+    except urllib.error.HTTPError as error:
+        if error.code != 416 or not there:  # noqa: PLR2004 (there is nothing from that byte on)
+            raise InputError(f"{url} cannot be fetched: {error}; try later, or name another --mirror") from error
+        if error.headers.get("Content-Range", "").replace(" ", "") != f"bytes*/{there}":
+            part.unlink()  # it is not the beginning of what is there now
+            _fetch(url, path)
+            return
+    except (OSError, http.client.HTTPException) as error:
+        raise InputError(f"{url} cannot be fetched: {error}; run this again to go on") from error
+    part.replace(path)
+
+
+def _append(url: str, part: Path, there: int) -> None:
+    """Add to `part`, which has `there` bytes, what comes after them."""
     asked = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})  # noqa: S310 (see above)
     with urllib.request.urlopen(asked, timeout=TIMEOUT_S) as answer:  # noqa: S310 (likewise)
         goes_on = answer.status == 206  # noqa: PLR2004 (partial content); else the host sends it all again
@@ -48,7 +66,6 @@ def _fetch(url: str, path: Path) -> None:
                     raise InputError(f"{url} has more than {MOST_BYTES:,} bytes; that is no file of a recipe")
             if length and file.tell() != whole:
                 raise InputError(f"{url} broke off after {file.tell():,} of {whole:,} bytes; run this again to go on")
-    part.replace(path)
 
 
 def _unpack(packed: Path, into: Path, *, pattern: str) -> None:

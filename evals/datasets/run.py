@@ -31,7 +31,7 @@ sys.path.remove(str(HERE.parent))  # evals/, whose datasets/ would pass for the 
 from srec import convert, load
 from srec.data.statistics import Statistics
 from srec.data.web import Manners
-from srec.errors import SrecError
+from srec.errors import InputError, SrecError
 from srec.evaluation.named import means_program
 
 CONFIG = HERE / "qwen-vl.toml"
@@ -50,7 +50,7 @@ def main() -> None:
 
 def run(given: argparse.Namespace) -> None:
     """Everything up to the step that is asked for."""
-    recipe, config = (tomllib.loads(path.read_text("utf-8")) for path in (RECIPES[given.name], given.config))
+    recipe, config = _told(RECIPES[given.name]), _told(given.config)
     root = given.work / given.name
     print(recipe["title"], flush=True)
     dumps.obtain(recipe["download"], root / "published", mirror=given.mirror)
@@ -73,6 +73,14 @@ def run(given: argparse.Namespace) -> None:
         evaluate(root, options | {"ranker": cheap, "candidates": "full"}, "report-full.json")
     for report in (root / "report.json", root / "report-full.json")[: 2 if cheap else 1]:
         print(leaderboard.section(json.loads(report.read_text("utf-8")), name=given.name))
+
+
+def _told(path: Path) -> dict[str, Any]:
+    """What a TOML file says."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}; name a TOML file, such as {CONFIG.name}") from error
 
 
 def converted(recipe: Mapping[str, Any], root: Path, *, trusted: list[str]) -> None:

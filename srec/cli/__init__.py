@@ -6,6 +6,7 @@ What is slow to import is imported by the verb that needs it, so that `--help` i
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -71,6 +72,9 @@ def srec(
 
 def main() -> None:
     """Run the command line; after Ctrl-C, threads that still wait for a model are not waited for."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows a ? for what it lacks
     try:
         app()
     except SystemExit as end:

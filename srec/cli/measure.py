@@ -33,7 +33,7 @@ from srec.cli.options import (
     Workers,
 )
 from srec.cli.outcome import end, print_report, tell_rejected, unscored, write_object
-from srec.cli.parts import need, numbers, of_cases, projections, refuse, told_of
+from srec.cli.parts import apart, need, numbers, of_cases, projections, refuse, told_of
 from srec.errors import InputError
 from srec.exits import notice
 
@@ -49,8 +49,8 @@ BESIDE_STAGES = frozenset(
     {"data", "stages", "model", "users", "store", "workers", "json_to", "recent", "window", "step", "reasoning", "view"}
 )
 """What `srec evaluate --stages` goes by; all else is for rankers on cases."""
-OF_A_PROGRAM = frozenset({"model", "recent", "window", "step", "reasoning", "view", "program_name"})
-"""What says nothing where no ranker is a program."""
+OF_A_PROGRAM = frozenset({"model", "recent", "window", "step", "reasoning", "view"})
+"""What says nothing where no ranker is a program; a saved one also says which users are left out."""
 
 
 def evaluate(
@@ -143,10 +143,9 @@ def evaluate(
         check_name(name)
     asks = any(map(means_program, names))
     need("--project", project, beside="a program to measure", given=asks or None)
-    if not (asks or stages):
-        why = "no ranker is a program (to ask one, add program to --ranker)"
-        refuse(context, OF_A_PROGRAM.__contains__, why=why)
+    _check_idle(context, names, asks=asks or stages)
     _check_draws(names, candidates, write_candidates, seeds=seeds)
+    apart({"--json": json_to, "--write-candidates": write_candidates}, out=out, write_runs=write_runs)
     sizes, prices = numbers(project, "--project", "x", int, counts=(2, 3)), numbers(price, "--price", ",", float)
     metric = _one_metric(metric, compare)
     by = None if slices in (None, "all") else list(named_slicings(named.several(slices)))
@@ -181,13 +180,13 @@ def evaluate(
     )
     tell_rejected(source)
     projected = {one: list(projections(report, sizes, price=prices)) for one, report in found.reports.items()}
+    _write(found, json_to, per_case=per_case, projected=projected)
     for at, one in found.reports.items():
         more = [one.beyond] * beyond + [one.calibration] * calibration + [one.costs] * costs + projected[at]
         for part in (*of_cases(one, compared=compare is not None, sliced=slices is not None, by=by), *more):
             print_report(part, console)
     if seeds > 1:
         print_report(found.table, console)
-    _write(found, json_to, per_case=per_case, projected=projected)
     left_out = sum(map(unscored, found.reports.values()))
     end(left_out, "the program left candidates without a score; the table's notes say why")
 
@@ -200,6 +199,17 @@ def _write(found: SeedReport, json_to: str | None, *, per_case: bool, projected:
     for seed, report in told["reports"].items():
         report["projected"] = told_of(projected[int(seed)])
     write_object(told if len(found.reports) > 1 else next(iter(told["reports"].values())), json_to)
+
+
+def _check_idle(context: typer.Context, names: list[str], *, asks: bool) -> None:
+    """Raise InputError for options that say nothing to rankers of these names; a program `asks`, or none does."""
+    from srec.evaluation.named import BLEND
+
+    if not asks:
+        why = "no ranker is a program (to ask one, add program to --ranker)"
+        refuse(context, OF_A_PROGRAM.__contains__, why=why)
+    if not any(name.startswith(BLEND) for name in names):
+        refuse(context, "blend_users".__eq__, why="no ranker is a blend")
 
 
 def _check_draws(names: list[str], candidates: str, write_candidates: Path | None, *, seeds: int) -> None:

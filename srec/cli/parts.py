@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
+from srec import show
 from srec.cli import named
 from srec.errors import InputError
+from srec.place import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import typer
 
@@ -39,6 +42,23 @@ def need(option: str, told: object, *, beside: str, given: object) -> None:
     """Raise InputError where an option was told, and not the one without which it says nothing."""
     if told is not None and given is None:
         raise InputError(f"{option} says nothing without {beside}; give that too, or leave {option} out")
+
+
+def apart(files: Mapping[str, str | Path | None], *, out: Path | None, write_runs: Path | None) -> None:
+    """Raise InputError where two options would write one file; `files` are those that options name.
+
+    `--out` writes a run into its folder, `--write-runs` TREC runs.
+    """
+    from srec.evaluation.run_folder import FILES, RUN
+
+    at = {option: place(file).resolve() for option, file in files.items() if file not in (None, show.TO_STDOUT)}
+    for option, path in at.items():
+        by = [other for other in at if other != option and at[other] == path]
+        by += ["--out"] * (out is not None and path.parent == place(out).resolve() and path.name in (RUN, *FILES))
+        trec = path.suffix == ".run" or path.name == "qrels.txt"
+        by += ["--write-runs"] * (write_runs is not None and path.parent == place(write_runs).resolve() and trec)
+        if by:
+            raise InputError(f"{option} and {by[0]} would both write {path}; give {option} another file")
 
 
 def projections(report: Report, sizes: Sequence[int] | None, *, price: tuple[float, float] | None) -> Iterator[Any]:

@@ -51,6 +51,7 @@ class Conversion:
     interactions: Tally = field(default_factory=Tally)
     users: int = 0
     images: int = 0
+    links_out: int = 0
     liked: int | None = None
     rating_threshold: float | None = None
     min_events: int = 0
@@ -58,8 +59,9 @@ class Conversion:
     fetched: Fetched | None = None
 
     def __str__(self) -> str:
+        links = f"; {self.links_out:,} pictures are links out of their folder, and left out" if self.links_out else ""
         wrote = (
-            f"{self.kind}: {self.items.kept:,} items ({self.images:,} with an image), {self.users:,} users and "
+            f"{self.kind}: {self.items.kept:,} items ({self.images:,} with an image{links}), {self.users:,} users and "
             f"{self.interactions.kept:,} interactions in {self.folder}"
         )
         return "\n".join([wrote, "", *self.table(), *self._core(), *self._likes(), *self._pictures()])
@@ -88,6 +90,7 @@ class Conversion:
             "folder": str(self.folder),
             "users": self.users,
             "images": self.images,
+            "links_out": self.links_out,
             "rows": {name: dict(tally.rows()) for name, tally in tallies.items()},
             "min_events": self.min_events,
             "rounds": [asdict(one) for one in self.rounds],
@@ -106,6 +109,7 @@ class Conversion:
             interactions=Tally.of(told["rows"]["interactions"]),
             users=told["users"],
             images=told["images"],
+            links_out=told.get("links_out", 0),
             liked=told["liked"],
             rating_threshold=told["rating_threshold"],
             min_events=told["min_events"],

@@ -13,7 +13,6 @@ import math
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from srec.data.kcore import core
 from srec.data.published import FORMATS, Format, Source, picture_url
 from srec.data.readers import Row
 from srec.data.rejects import id_fault
+from srec.data.staging import appearing
 from srec.data.web import Manners
 from srec.errors import DatasetError, InputError
 from srec.place import place
@@ -38,6 +38,7 @@ from srec.progress import waiting
 RECORD = "conversion.json"  # what was asked for, by which a later call knows its own folder
 OUR_COLUMNS = ("item_id", "title", "image")
 MARKUP = re.compile(r"<[^<>]*>")
+FIRST_LIKELY_SECOND = 10**9 // 2  # of 1985; as milliseconds it would be in January 1970
 MAX_PRICE_CHARS = 40  # Amazon's pages of 2018 left style sheets in this column
 MAX_RATING = float(np.finfo(np.float32).max)  # as ratings are kept
 MAX_CELL_CHARS = 100_000  # what Python's `csv` can read back; intake keeps far less, and counts what it cuts
@@ -115,7 +116,8 @@ def convert(
         min_events: Users and items with fewer interactions are left out until there is none: the k-core.
         rating_threshold: The rating from which an item is liked; it is written to `dataset.toml`.
         liked_only: Leave out the interactions below `rating_threshold`, before the core.
-        images: A folder of pictures named by item id; those of the items written are copied.
+        images: A folder of pictures named by item id; those of the items written are copied, but for links that lead
+            out of it.
         download_images: Fetch the pictures.
         most_images: Ask for no more of them in this call.
         most_image_bytes: Ask for no more once those of this call have so many bytes together.
@@ -146,7 +148,7 @@ def convert(
     if made is None:
         made = Conversion(kind=kind, folder=folder, min_events=min_events, rating_threshold=rating_threshold)
         pictures = {} if images is None else _pictures(place(images))
-        with waiting(f"converting {kind}", show=progress) as news, _appearing(folder) as staged:
+        with waiting(f"converting {kind}", show=progress) as news, appearing(folder) as staged:
             _write(published, staged, made, liked_only=liked_only, pictures=pictures, news=news)
             _write_record(staged, asked, made)
     if download_images:
@@ -223,18 +225,28 @@ def _event(row: Row, layout: Format, positions: Mapping[str, int]) -> Event | st
         return f"no {'item' if user_id else 'user'} id in the columns {_listed(row)}"
     if fault := id_fault(user_id, column="user id"):
         return fault
-    units = _number(_value(row, columns["time"]))
-    if units is None:
-        return f"no time that is a number in the columns {_listed(row)}"
-    at = math.floor(units / layout.per_second)
-    if not FIRST_SECOND <= at <= LAST_SECOND:
-        return "the time is outside the years 1970 to 2099"
+    at = _second(row, layout)
+    if isinstance(at, str):
+        return at
     cell = _value(row, columns.get("rating", ()))
     rating = _number(cell)
     if cell is not None and cell != "" and (rating is None or abs(rating) > MAX_RATING):
         return "the rating is no finite number"
     position = positions.get(item_id)
     return "the item is not in the item file" if position is None else (user_id, position, at, rating)
+
+
+def _second(row: Row, layout: Format) -> int | str:
+    """The Unix second of a row, or the reason why it has none."""
+    units = _number(_value(row, layout.events.columns["time"]))
+    if units is None:
+        return f"no time that is a number in the columns {_listed(row)}"
+    at = math.floor(units / layout.per_second)
+    if not FIRST_SECOND <= at <= LAST_SECOND:
+        return "the time is outside the years 1970 to 2099"
+    if layout.per_second > 1 and FIRST_LIKELY_SECOND <= units <= LAST_SECOND:
+        return f"the time looks like seconds; multiply by {layout.per_second}"
+    return at
 
 
 def _value(row: Row, names: Sequence[str]) -> object:
@@ -290,7 +302,7 @@ def _write(
     made.interactions.kept = int(kept.sum())
     made.users = len(np.unique(events.user[kept]))
     wanted = np.ones(len(item_ids), np.bool_)
-    if made.min_events > 1:
+    if made.min_events >= 1:
         wanted = np.bincount(events.item[kept], minlength=len(item_ids)) > 0
         made.items.left_out[f"not in the {made.min_events}-core"] = int(np.count_nonzero(~wanted))
     del events
@@ -306,7 +318,7 @@ def _kept(events: Gathered, made: Conversion, *, liked_only: bool) -> NDArray[np
     if liked_only and liked is not None:
         left_out[f"rated below {made.rating_threshold:g} or not rated"] = int(np.count_nonzero(kept & ~liked))
         kept &= liked
-    if made.min_events > 1:
+    if made.min_events > 1:  # all of them are in the 1-core
         rows = np.flatnonzero(kept)
         inside, made.rounds = core(events.user[rows], events.item[rows], least=made.min_events)
         left_out[f"not in the {made.min_events}-core"] = int(np.count_nonzero(~inside))
@@ -330,16 +342,23 @@ def _write_items(
         for position, (item_id, row) in enumerate(published.items(Tally())):
             if not wanted[position]:
                 continue
-            cells = _cells(row, layout)
+            cells, picture = _cells(row, layout), pictures.get(item_id)
+            if picture is not None and _leads_out(picture):
+                picture = None
+                made.links_out += 1
             if not made.items.kept:
                 table.writerow(["item_id", *cells, "image"])
-            table.writerow([item_id, *cells.values(), _copied(pictures.get(item_id), images, item_id)])
+            table.writerow([item_id, *cells.values(), _copied(picture, images, item_id)])
             if url := _text(picture_url(row, layout.pictures)):
                 urls.writerow([item_id, url[:MAX_CELL_CHARS]])
             made.items.kept += 1
-            made.images += item_id in pictures
+            made.images += picture is not None
     if not layout.pictures:
         (root / URLS).unlink()
+
+
+def _leads_out(picture: Path) -> bool:
+    return not picture.resolve().is_relative_to(picture.parent.resolve())
 
 
 def _copied(picture: Path | None, images: Path, item_id: str) -> str:
@@ -351,27 +370,6 @@ def _copied(picture: Path | None, images: Path, item_id: str) -> str:
 
 
 # The folder
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its place once the block ends; nothing is left of it otherwise."""
-    if folder.is_dir() and any(folder.iterdir()):
-        holds = "already holds a dataset" if any(folder.glob("items.*")) else "is not empty"
-        raise DatasetError(f"{folder} {holds}; name an empty folder")
-    target = folder.resolve()
-    staged = target.with_name(f".{target.name}.converting")
-    try:
-        shutil.rmtree(staged, ignore_errors=True)  # of a conversion that was killed
-        staged.mkdir(parents=True)
-        yield staged
-        staged.replace(target)
-    except OSError as error:
-        raise DatasetError(
-            f"{error.filename or folder} cannot be read or written: {error.strerror}; make room or give the right to"
-        ) from error
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
 
 
 def _write_record(root: Path, asked: Mapping[str, Any], made: Conversion) -> None:

@@ -10,6 +10,7 @@ import csv
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -83,13 +84,17 @@ def fetch_images(
 
     A picture takes its place as a whole. What fails in passing is tried again by the next download; what fails for
     good (not there, no picture, an address that may not be asked) is written to `image_failures.csv` and left alone;
-    take a line out of it to have that picture tried again.
+    take a line out of it to have that picture tried again. DatasetError where a file of the folder is damaged.
     """
     root, manners, stop = Path(folder), manners or Manners(), stop or Event()
     if not (root / URLS).is_file():
         raise DatasetError(f"{root} has no {URLS}; convert a dataset that is published with URLs of its pictures")
     images = root / "images"
-    images.mkdir(exist_ok=True)
+    with _readable(images):
+        images.mkdir(exist_ok=True)
+    with _readable(root / FAILURES):
+        (root / FAILURES).open("a").close()
+    _check_items(root / "items.csv")  # before the network is asked for what could not be named there
     counts = Fetched()
     try:
         with (root / FAILURES).open("a", encoding="utf-8", newline="") as file, bar("pictures", show=progress) as tick:
@@ -110,9 +115,10 @@ def fetch_images(
 def name_images(root: Path) -> int:
     """Write into the table of items which pictures are in `images/`; how many."""
     there, named = there_are(root / "images"), 0
-    with (root / "items.csv").open(encoding="utf-8", newline="") as old, replacing(root / "items.csv") as new:
+    path = root / "items.csv"
+    with _readable(path), path.open(encoding="utf-8", newline="") as old, replacing(path) as new:
         rows, table = csv.reader(old), csv.writer(new, lineterminator="\n")
-        header = next(rows)
+        header = next(rows, [])
         table.writerow(header)
         at, item = header.index("image"), header.index("item_id")
         for row in rows:
@@ -120,6 +126,26 @@ def name_images(root: Path) -> int:
             named += bool(row[at])
             table.writerow(row)
     return named
+
+
+def _check_items(path: Path) -> None:
+    with _readable(path), path.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        header = next(rows, [])
+        last = max(header.index("image"), header.index("item_id"))
+        if any(len(row) <= last for row in rows):
+            raise ValueError("too few cells")
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """DatasetError, which names `path`, where the block finds it other than `convert` wrote it."""
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be used: {error.strerror}; convert into a new folder") from error
+    except (ValueError, LookupError, csv.Error) as error:
+        raise DatasetError(f"{path} is damaged ({error}); convert into a new folder") from error
 
 
 def there_are(images: Path) -> dict[str, str]:
@@ -155,7 +181,7 @@ def _rows(path: Path, *, header: bool = False) -> Iterator[Sequence[str]]:
     """Rows of two cells; the half of one that a kill may have left is none."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8", newline="") as file:
+    with _readable(path), path.open(encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
         if header:
             next(rows, None)

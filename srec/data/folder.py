@@ -23,6 +23,7 @@ from srec.data.settings import Settings
 from srec.data.tables import Table
 from srec.errors import DatasetError
 from srec.place import place
+from srec.text import clean
 from srec.types import Event, History, Item
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -63,7 +64,7 @@ def load(folder: Path | str, *, strict: bool = False, limits: Limits = DEFAULT) 
     )
     settings.expected.check(users=len(interactions.user_ids), items=len(items), interactions=len(interactions))
     return Dataset(
-        name=settings.name or root.resolve().name,
+        name=clean(settings.name or root.resolve().name) or "dataset",
         items=items,
         interactions=interactions,
         root=root,

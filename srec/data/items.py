@@ -71,10 +71,12 @@ class ItemOpener:
     def open(self, position: int) -> OpenedItem:
         """Clean the text and take in the picture of one item."""
         cells: dict[str, str] = self._cells.slice(position, 1).to_pylist()[0]
-        item_id, title = cells.pop(self.columns.item_id), cells.pop(self.columns.title)
-        file_name = cells.pop(self.columns.image, "") if self.columns.image else ""
+        item_id, title = cells[self.columns.item_id], cells[self.columns.title]
+        file_name = cells[self.columns.image] if self.columns.image else ""
+        known = {self.columns.item_id, self.columns.title, self.columns.image}  # one column may be two of them
+        attributes = {name: text for name, text in cells.items() if name not in known}
         image, problems = self._image(position, item_id, file_name)
-        item, cut = clean_item(item_id, title=title, attributes=cells, image=image, limits=self.limits)
+        item, cut = clean_item(item_id, title=title, attributes=attributes, image=image, limits=self.limits)
         if cut:
             reason = f"item {item_id!r}: {', '.join(cut)} cut to the allowed length"
             problems.append(self._problem(position, item_id)(kind="text", cause="text cut", reason=reason))

@@ -20,6 +20,9 @@ from srec.errors import DatasetError
 MAX_LINE_BYTES = 2**22  # what is longer is no line of these files
 TOO_LONG = "line is longer than 4 MiB"
 RAGGED = "too few or too many cells"
+UNCLOSED = "a quote is opened and not closed on its line"
+UNREADABLE = "a cell is too long, or has a carriage return in it"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 # A literal of Python without operators, so that nothing nests deeper than Python's parser counts brackets (200). A
 # number follows a bracket, comma or colon; a sign anywhere else would make a sum, and a long sum a deep tree.
 LITERAL = re.compile(
@@ -44,12 +47,22 @@ def lines(path: Path) -> Iterator[str | None]:
             while raw := file.readline(MAX_LINE_BYTES):
                 begins, whole = whole, raw.endswith(b"\n") or len(raw) < MAX_LINE_BYTES
                 number += begins
+                if number == 1 and begins:
+                    _check_start(path, raw)
                 if not whole and begins:
                     yield None
                 elif whole and begins and raw.strip():
                     yield _decoded(raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw)
     except (OSError, EOFError, zlib.error) as error:
         raise DatasetError(f"{path} breaks off after line {number} ({error}); download it again") from error
+
+
+def _check_start(path: Path, raw: bytes) -> None:
+    """Refuse a file of which no line can be told, by what stands before its first line feed."""
+    if raw.startswith(UTF_16):
+        raise DatasetError(f"{path} begins with the byte order mark of UTF-16; save it as UTF-8")
+    if b"\r" in raw.strip() and not raw.endswith(b"\n"):
+        raise DatasetError(f"{path} ends its lines by a carriage return alone; save it with line feeds")
 
 
 def _decoded(raw: bytes) -> str:
@@ -84,16 +97,28 @@ def _object(line: str) -> object:
 
 
 def table(path: Path) -> Iterator[Row | str]:
-    """CSV with a header; a quoted cell may hold line ends."""
-    cells = csv.reader(RAGGED if line is None else line for line in lines(path))
-    header = next(cells, [])
-    while True:
-        try:
-            yield _row(header, next(cells))
-        except csv.Error:
-            yield "cell is too long, or a quote is never closed"
-        except StopIteration:
-            return
+    """CSV with a header, one row per line, so that a quote that is never closed costs no other row."""
+    header: list[str] | None = None
+    for line in lines(path):
+        cells = TOO_LONG if line is None else _cells(line)
+        if header is not None:
+            yield cells if isinstance(cells, str) else _row(header, cells)
+        elif isinstance(cells, str):
+            raise DatasetError(f"{path}: the first line names no columns: {cells}; correct it or download it again")
+        else:
+            header = cells
+
+
+def _cells(line: str) -> list[str] | str:
+    """The cells of a line of CSV, or why it has none."""
+    text = line.rstrip("\r\n")
+    if '"' not in text and "\r" not in text:
+        return text.split(",")
+    try:
+        cells = next(csv.reader([f"{text}\n"]))
+    except csv.Error:
+        return UNREADABLE
+    return UNCLOSED if cells[-1].endswith("\n") else cells  # only what is still quoted takes in the end of its line
 
 
 def split(path: Path, *, separator: str, header: Sequence[str] = ()) -> Iterator[Row | str]:

@@ -157,7 +157,10 @@ class Client:
             got = self._once(url)
             if isinstance(got, bytes):
                 return got
-            url = urljoin(url, got)
+            try:
+                url = urljoin(url, got)
+            except ValueError:
+                raise _Failed("the URL cannot be read") from None
         raise _Failed("too many redirects")
 
     def _once(self, url: str) -> bytes | str:
@@ -334,5 +337,5 @@ def _seconds(told: str | None) -> float:
         return float(told.strip()[:9])
     try:
         return max(0.0, parsedate_to_datetime(told).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0

@@ -128,8 +128,8 @@ def projected(
     units = unit_costs(row)
     if missing := [stage for stage in row.stages if stage not in units]:
         raise InputError(
-            f"ranker {name!r} took all of {', '.join(missing)} from the store, so what one costs was not measured; "
-            "evaluate with a new store"
+            f"ranker {name!r} had a part of all {', '.join(missing)} from the store, so what one costs was not "
+            "measured; evaluate with a new store, and an ablated program on its own"
         )
     wanted = {"item": items, "user": users, "candidate": users * candidates}
     stages = {stage: unit.cost * wanted[unit.of] for stage, unit in units.items()}

@@ -69,7 +69,7 @@ def named(
         found = dict(pairs)
         if len(found) < len(pairs):
             twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-            raise InputError(f"two rankers are named {twice!r}; give them as a mapping, with a name for each")
+            raise InputError(f"two rankers are named {twice!r}; give each once, or a mapping with a name for each")
     if not found:
         raise InputError(f"no ranker is given; give {ENTRIES}")
     for name in found:
@@ -79,8 +79,8 @@ def named(
 
 def _check_title(name: object) -> None:
     """Raise InputError for what no table and no file can show as a name."""
-    if not isinstance(name, str) or not name.strip() or name.encode("utf-8", "ignore").decode() != name:
-        raise InputError(f"a ranker is named {name!r}; give it a name of letters that UTF-8 has")
+    if not isinstance(name, str) or not name.strip() or not name.isprintable():
+        raise InputError(f"a ranker is named {name!r}; give it a name of letters that can be printed")
 
 
 def _apart(found: Sequence[tuple[Entry, str, Ranker | Baseline]]) -> list[tuple[str, Ranker | Baseline]]:

@@ -106,7 +106,9 @@ def _no_order(scene: Scene) -> str:
     return "" if max(scene.read) > 1 else "every history is read as one event"
 
 
-def _no_negative(scene: Scene) -> str:
+def _no_injection(scene: Scene) -> str:
+    if scene.shows_pictures_alone:
+        return "the judge is shown the pictures of candidates alone, no title"
     return "" if scene.has_negatives else "no case has a candidate that is no target"
 
 
@@ -254,7 +256,7 @@ _ALL = (
         what=f"one candidate that is no target has in its title: {INSTRUCTION}",
         case=_injected,
         subject=_victim,
-        hindered=_no_negative,
+        hindered=_no_injection,
     ),
 )
 PROBES: Mapping[str, Probe] = MappingProxyType({probe.name: probe for probe in _ALL})

@@ -80,6 +80,14 @@ class Scene:
         judges = not isinstance(scoring, CoTScoring) or (scoring.view != "description" and sees(lm_of(scoring.judge)))
         return fuses or judges
 
+    @cached_property
+    def shows_pictures_alone(self) -> bool:
+        """Whether the judge sees the picture of each candidate, all have one, and it is told no text of them."""
+        scoring = self.program.scoring if isinstance(self.program, MLLMSRec) else None
+        if not isinstance(scoring, CoTScoring) or scoring.view != "image":
+            return False
+        return len(self.others_with_picture) == len(self.others) > 0 and sees(lm_of(scoring.judge))
+
     def reads(self, history: History) -> History:
         """The part of a history that the program reads; all of it for a ranker that is no program of stages."""
         return self.program.read(history) if isinstance(self.program, MLLMSRec) else history

@@ -165,7 +165,7 @@ def _grouped(slices: Iterable[Slice]) -> Iterable[tuple[str, list[Slice]]]:
 
 
 def _table(metric: str, by: str, rows: Sequence[Slice]) -> Table:
-    shown = table(f"by {by}", "n", *rows[0].rankers, title=f"{head(metric)} on slices")
+    shown = table(f"by {by}", "n", *map(Text, rows[0].rankers), title=f"{head(metric)} on slices")
     for row in rows:
         shown.add_row(Text(row.name), f"{row.n:,}", *(cell(interval) for interval in row.rankers.values()))
     return shown

@@ -35,8 +35,8 @@ class Shown:
         return str(self)
 
 
-def table(first: str, *others: str, title: str = "") -> Table:
-    """An empty table whose first column is of names and all others of numbers."""
+def table(first: str, *others: str | Text, title: str = "") -> Table:
+    """An empty table whose first column is of names and all others of numbers; a head that others chose is a Text."""
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, title=title or None, title_justify="left")
     made.add_column(first)
     for other in others:

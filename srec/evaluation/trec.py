@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from srec.data.candidate_file import from_trec, replace_file, to_trec
 from srec.errors import CandidateError
 from srec.place import place
+from srec.text import clean
 from srec.types import Case, Ranking, Score
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 FIELDS = 6
 LOOKED_AT = 1000  # cases
 GIVEN_AWAY = 10.0  # targets; that none of them is missed by chance has a probability of e^-10
+FEW = 0.1  # of the candidates
 BY_CHANCE, BY_PLACE = 20, 5  # holes in a file of other candidates: scores that failed
 
 
@@ -80,7 +82,8 @@ def check_run(run: RunFile, asked: Iterable[tuple[str, Sequence[str], Collection
     Where a file scores each target and not each other candidate, being in the file gives the targets away: negatives
     that were drawn anew are missing. A list that is cut at its best misses some targets, and has others near its end.
     So a file is refused where targets at random would be missed `GIVEN_AWAY` times or more, and no more than one in
-    `BY_CHANCE` of those is; or fewer than one for `BY_PLACE` targets in the lower half of its lists.
+    `BY_CHANCE` of those is; or fewer than one for `BY_PLACE` targets in the lower half of its lists. Little is given
+    away where it leaves out fewer than `FEW` of all candidates, and a good list cut late misses no target either.
     """
     seen = [
         _gaps(said, item_ids, targets)
@@ -89,6 +92,8 @@ def check_run(run: RunFile, asked: Iterable[tuple[str, Sequence[str], Collection
     ]
     missed, expected = sum(gaps.missed for gaps in seen), sum(gaps.at_random for gaps in seen)
     late = sum(gaps.late for gaps in seen)
+    if sum(gaps.left_out for gaps in seen) < FEW * sum(gaps.candidates for gaps in seen):
+        return
     if expected >= GIVEN_AWAY and (missed * BY_CHANCE <= expected or (late >= GIVEN_AWAY and missed * BY_PLACE < late)):
         raise CandidateError(
             f"run file {run.path} scores {'every target' if not missed else 'nearly every target'} and leaves out "
@@ -101,9 +106,12 @@ def check_run(run: RunFile, asked: Iterable[tuple[str, Sequence[str], Collection
 class _Gaps:
     """Targets of a case that a file misses, that it would at random, and that it has in the lower half of its list.
 
-    Where fewer candidates are left out than half a list holds, `late` counts for less.
+    `left_out` are those of the `candidates` that the file does not score. Where they are fewer than half a list holds,
+    `late` counts for less.
     """
 
+    candidates: int
+    left_out: int
     missed: int
     at_random: float
     late: float
@@ -115,6 +123,8 @@ def _gaps(said: Mapping[str, float], item_ids: Sequence[str], targets: Collectio
     found = [said[target] for target in targets if target in said]
     late = sum(sum(score > value for score in scores) + scores.count(value) / 2 > half for value in found)
     return _Gaps(
+        candidates=len(item_ids),
+        left_out=left_out,
         missed=len(targets) - len(found),
         at_random=len(targets) * left_out / len(item_ids),
         late=late * min(1.0, left_out / half) if half else 0.0,
@@ -122,7 +132,7 @@ def _gaps(said: Mapping[str, float], item_ids: Sequence[str], targets: Collectio
 
 
 def read_run(path: str | Path, *, name: str | None = None) -> RunFile:
-    """The run file of any system as a ranker, under the name in its last column if no other is given.
+    """The run file of any system as a ranker, under the name in its last column, cleaned, if no other is given.
 
     Only the scores count, not the ranks. Raises CandidateError, with the line, for what is no run file.
     """
@@ -148,7 +158,7 @@ def read_run(path: str | Path, *, name: str | None = None) -> RunFile:
         raise CandidateError(f"run file {path} is empty; write at least one case into it")
     item_ids = tuple(codes)
     _refuse_repeats(cases, item_ids, path=path)
-    return RunFile(name=name or tag, path=path, item_ids=item_ids, rows=cases)
+    return RunFile(name=name or clean(tag) or path.stem, path=path, item_ids=item_ids, rows=cases)
 
 
 def _parsed(words: Sequence[str], path: Path, number: int) -> tuple[str, str, float, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -310,6 +312,51 @@ def test_the_core_is_cut_until_nothing_more_falls_out(source, tmp_path):
     }
 
 
+def test_items_without_an_interaction_are_left_out_from_one_on(source, tmp_path):
+    movielens(source)
+    with (source / "movies.csv").open("a") as file:
+        file.write("3,Seen by nobody,Drama\n")
+    assert convert("movielens", source, tmp_path / "all").items.kept == 3
+    counts = convert("movielens", source, tmp_path / "seen", min_events=1)
+    assert list(load(tmp_path / "seen").items) == ["1", "2"]
+    assert lost(counts) == {"item: left out: not in the 1-core": 1}
+    assert not counts.rounds
+
+
+def test_a_quote_that_is_never_closed_is_counted_and_the_films_after_it_are_kept(source, tmp_path):
+    films = [f"{n},Film {n},Drama" for n in range(1, 31)]
+    films[2], films[18] = '3,"Broken title,Drama', '19,"The ""Film"" 18",Drama'
+    put(source, "movies.csv", lines("movieId,title,genres", *films))
+    put(source, "ratings.csv", lines("userId,movieId,rating,timestamp", f"1,1,4,{TIME}"))
+    counts = convert("movielens", source, tmp_path / "out")
+    assert (counts.items.read, counts.items.kept) == (30, 29)
+    assert lost(counts) == {"item: rejected: a quote is opened and not closed on its line": 1}
+    assert load(tmp_path / "out").items["19"].title == 'The "Film" 18'
+
+
+def test_seconds_where_milliseconds_are_published_are_rejected(source, tmp_path):
+    put(source, "x_titles.csv", "item,title\n1,Kite\n")
+    put(source, "x_pairs.csv", lines("user,item,timestamp", f"7,1,{TIME}", f"8,1,{TIME}000"))
+    counts = convert("microlens", source, tmp_path / "out")
+    assert lost(counts) == {"interaction: rejected: the time looks like seconds; multiply by 1000": 1}
+
+
+def test_a_picture_that_is_a_link_out_of_its_folder_is_not_copied(source, tmp_path):
+    movielens(source)
+    pictures = tmp_path / "posters"
+    pictures.mkdir()
+    Pillow.new("RGB", (8, 12), "teal").save(tmp_path / "secret.png")
+    Pillow.new("RGB", (8, 12), "red").save(pictures / "poster.png")
+    (pictures / "1.png").symlink_to(tmp_path / "secret.png")
+    (pictures / "2.png").symlink_to("poster.png")
+    counts = convert("movielens", source, tmp_path / "out", images=pictures)
+    assert [path.name for path in (tmp_path / "out" / "images").iterdir()] == ["2.png"]
+    assert counts.images == 1
+    assert "(1 with an image; 1 pictures are links out of their folder, and left out)" in str(counts)
+    assert counts.to_object()["links_out"] == 1
+    assert load(tmp_path / "out", strict=True).items["1"].image is None
+
+
 def test_pictures_named_by_item_id_are_copied(source, tmp_path):
     movielens(source)
     pictures = tmp_path / "posters"
@@ -406,6 +453,21 @@ def test_an_empty_folder_is_filled_and_remains_of_a_kill_are_swept_away(source, 
     convert("movielens", source, tmp_path / "out")
     assert len(load(tmp_path / "out").items) == 2
     assert not (tmp_path / ".out.converting").exists()
+
+
+def test_a_second_conversion_into_the_same_folder_is_refused_and_the_first_keeps_its_files(source, tmp_path):
+    movielens(source)
+    staged = tmp_path / ".out.converting"
+    staged.mkdir()
+    (staged / "items.csv").write_text("half")
+    first = os.open(staged, os.O_RDONLY)
+    fcntl.flock(first, fcntl.LOCK_EX)
+    with pytest.raises(DatasetError, match=r"another conversion is writing .*; wait for it, or name"):
+        convert("movielens", source, tmp_path / "out")
+    assert (staged / "items.csv").read_text() == "half"
+    os.close(first)
+    convert("movielens", source, tmp_path / "out")
+    assert len(load(tmp_path / "out").items) == 2
 
 
 def test_the_threshold_is_written_counted_and_by_itself_leaves_nothing_out(source, tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -190,6 +191,35 @@ def test_a_killed_download_goes_on(server, tmp_path, sign):
 def test_a_folder_without_urls_says_so(tmp_path):
     with pytest.raises(DatasetError, match=r"no image_urls\.csv; convert a dataset"):
         fetch_images(tmp_path)
+
+
+def damage(path: Path, raw: bytes | None) -> None:
+    if path.is_dir():
+        path.rmdir()
+    path.unlink(missing_ok=True)
+    if raw is not None:
+        path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("images", b"no folder"),
+        ("items.csv", None),
+        ("items.csv", b""),
+        ("items.csv", b"item_id,title,image\na\n"),
+        ("items.csv", b"item_id,title\na,A\n"),
+        ("image_urls.csv", b"item_id,url\na," + b"x" * 200_000 + b"\n"),
+        ("image_failures.csv", b"\xff\xfe\n"),
+    ],
+)
+def test_a_damaged_folder_is_refused_by_the_name_of_its_file_and_nothing_is_asked_for(server, tmp_path, name, raw):
+    source = dump(tmp_path / "dump", {"a": server.url("/ok/a")})
+    convert("amazon-2018", source, tmp_path / "out")
+    damage(tmp_path / "out" / name, raw)
+    with pytest.raises(InputError, match=rf"out/{re.escape(name)} .*; convert into a new folder"):
+        convert("amazon-2018", source, tmp_path / "out", download_images=True, manners=QUICK)
+    assert not server.asked
 
 
 def test_two_ways_of_pictures_at_once_are_refused(tmp_path):

@@ -62,6 +62,14 @@ def test_a_folder_becomes_items_and_ordered_histories(tmp_path):
     assert data.name == tmp_path.name
 
 
+def test_one_column_may_be_the_id_and_the_title_of_an_item(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,colour\na,red\n")
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\nu,a,100\n")
+    (tmp_path / "dataset.toml").write_text('[columns]\ntitle = "item_id"\n')
+    item = load(tmp_path).items["a"]
+    assert (item.title, item.attributes) == ("a", {"colour": "red"})
+
+
 def test_events_of_one_second_are_ordered_by_item_id_and_not_by_catalogue_order():
     data = Dataset.of("d", [Item(item_id=i) for i in ("c", "b", "a")], [("u", i, 7, None) for i in ("c", "a", "b")])
     assert [e.item.item_id for e in data.history("u").events] == ["a", "b", "c"]

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from srec.data.readers import LITERAL, id_and_title, json_lines
+from srec.data.readers import LITERAL, UNCLOSED, UNREADABLE, id_and_title, json_lines, split, table
+from srec.errors import DatasetError
 
 HOSTILE = {
     "a call": "{'asin': __import__('os').getcwd()}",
@@ -85,3 +86,41 @@ def test_literals_of_2014_are_read_whole(tmp_path):
 def test_titles_of_microlens_keep_their_commas_and_stray_quotation_marks(written, title, tmp_path):
     (tmp_path / "titles.csv").write_text(f"7,{written}\n")
     assert list(id_and_title(tmp_path / "titles.csv")) == [{"item": "7", "title": title}]
+
+
+def test_a_quote_that_is_never_closed_costs_its_own_line_and_no_other(tmp_path):
+    rows = ['1,"Say ""hi"", twice"', '2,"Broken title', "3,Heat", '4,"The ""Film"""', '5,"Cut off']
+    (tmp_path / "movies.csv").write_text("\r\n".join(["movieId,title", *rows]))
+    assert list(table(tmp_path / "movies.csv")) == [
+        {"movieId": "1", "title": 'Say "hi", twice'},
+        UNCLOSED,
+        {"movieId": "3", "title": "Heat"},
+        {"movieId": "4", "title": 'The "Film"'},
+        UNCLOSED,
+    ]
+
+
+def test_a_carriage_return_within_a_line_of_csv_makes_it_no_row(tmp_path):
+    (tmp_path / "movies.csv").write_bytes(b"movieId,title\n1,Heat\r2,Fire\n3,Ice\n")
+    assert list(table(tmp_path / "movies.csv")) == [UNREADABLE, {"movieId": "3", "title": "Ice"}]
+
+
+@pytest.mark.parametrize("read", [table, lambda path: split(path, separator=",")])
+@pytest.mark.parametrize(
+    ("raw", "word"),
+    [
+        (b"movieId,title\r1,Heat\r2,Fire\r", "ends its lines by a carriage return alone; save it with line feeds"),
+        ("movieId,title\n1,Heat\n".encode("utf-16"), "byte order mark of UTF-16; save it as UTF-8"),
+        (b"\xfe\xff" + "movieId,title\n".encode("utf-16-be"), "byte order mark of UTF-16; save it as UTF-8"),
+    ],
+)
+def test_a_file_of_which_no_line_can_be_told_is_refused_by_name(raw, word, read, tmp_path):
+    (tmp_path / "movies.csv").write_bytes(raw)
+    with pytest.raises(DatasetError, match=rf"movies\.csv .*{word}"):
+        list(read(tmp_path / "movies.csv"))
+
+
+def test_a_broken_header_of_csv_is_told(tmp_path):
+    (tmp_path / "movies.csv").write_text('movieId,"title\n1,Heat\n')
+    with pytest.raises(DatasetError, match="the first line names no columns: a quote is opened and not closed"):
+        list(table(tmp_path / "movies.csv"))

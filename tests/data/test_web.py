@@ -8,7 +8,7 @@ from threading import Event, Timer
 import pytest
 from data_pictures import picture, serving
 
-from srec.data.web import Client, Failure, Hosts, Manners, is_public
+from srec.data.web import Client, Failure, Hosts, Manners, _seconds, is_public
 from srec.errors import InputError
 
 QUICK = Manners(
@@ -55,6 +55,12 @@ def test_a_failure_has_a_reason_and_only_what_passes_is_tried_again(server, path
     assert len(server.asked) == asked
 
 
+@pytest.mark.parametrize("location", ["http://[::1", "//[", "http://a]b/x", "http://\u2100.com/"])
+def test_a_redirect_to_what_is_no_url_is_a_failure_for_good(location, monkeypatch):
+    monkeypatch.setattr(Client, "_once", lambda *_: location)
+    assert get("http://127.0.0.1/a") == Failure(reason="the URL cannot be read")
+
+
 def test_drips_without_end_are_cut_off(server):
     began = time.monotonic()
     got = get(server.url("/drip"), replace(QUICK, attempts=1, whole_s=0.6))
@@ -75,6 +81,11 @@ def test_a_host_is_waited_for_as_long_as_it_says(server):
     began = time.monotonic()
     assert isinstance(get(server.url("/later/2"), replace(QUICK, longest_wait_s=0.1)), bytes)
     assert time.monotonic() - began < 2.9
+
+
+@pytest.mark.parametrize("told", ["Mon, 01 Jan 2020 00:00:00 +9999999999999", "Mon, 01 Jan 0001 00:00:00 +2300", "x"])
+def test_a_time_to_wait_until_that_no_calendar_has_is_none(told):
+    assert _seconds(told) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,12 @@ class Mirror(BaseHTTPRequestHandler):
         path = self.server.folder / name
         body = path.read_bytes() if path.is_file() else samples.picture(len(name)) if name.endswith(".jpg") else None
         start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
+        if body is not None and start >= len(body) > 0:
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(body)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         self.send_response(404 if body is None else 206 if start else 200)
         self.send_header("Content-Type", "image/jpeg" if name.endswith(".jpg") else "application/octet-stream")
         self.send_header("Content-Length", str(len((body or b"")[start:])))
@@ -160,6 +166,28 @@ def test_a_download_goes_on_from_the_byte_that_it_reached(published, tmp_path):
     dumps.obtain([{"url": "https://example.org/a.bin"}], tmp_path / "out", mirror=published.url)
     assert (tmp_path / "out" / "a.bin").read_bytes() == (published.folder / "a.bin").read_bytes()
     assert published.asked == [("a.bin", None), ("a.bin", "bytes=300000-")]
+
+
+@pytest.mark.parametrize("there", [b"0123456789", b"0123456789 and more, of another version"])
+def test_a_part_that_is_whole_already_is_taken_and_one_that_is_too_long_begins_anew(there, published, tmp_path):
+    (published.folder / "a.bin").write_bytes(b"0123456789")
+    (tmp_path / "a.bin.part").write_bytes(there)
+    dumps.obtain([{"url": "https://example.org/a.bin"}], tmp_path, mirror=published.url)
+    assert (tmp_path / "a.bin").read_bytes() == b"0123456789"
+    assert not (tmp_path / "a.bin.part").exists()
+    assert len(published.asked) == (1 if len(there) == 10 else 2)
+
+
+def test_a_recipe_whose_files_or_config_are_not_there_ends_in_a_sentence(published, recipe, tmp_path):
+    typed = ("movielens", "--work", tmp_path, "--mirror", published.url)
+    with pytest.raises(SystemExit, match=r"^movielens: http://.*zip cannot be fetched: HTTP Error 404: .*--mirror$"):
+        recipe(*typed)
+    with pytest.raises(SystemExit, match=r"^movielens: /nosuch\.toml cannot be read: .*name a TOML file"):
+        recipe(*typed, "--config", "/nosuch.toml")
+    published.shutdown()
+    published.server_close()
+    with pytest.raises(SystemExit, match=r"cannot be fetched: .*refused.*; run this again to go on$"):
+        recipe(*typed)
 
 
 def test_an_archive_cannot_write_outside_its_folder(tmp_path):

@@ -98,7 +98,7 @@ def test_a_store_that_has_everything_tells_no_cost(asked, program, shop, tmp_pat
     for _ in range(2):
         again = srec.evaluate(asked, program, lm=oracle(shop), store=tmp_path, workers=1)
     assert again.rankers["program"].lm_calls == 0
-    with pytest.raises(InputError, match=r"took all of fusion, .*scoring from the store.*new store"):
+    with pytest.raises(InputError, match=r"had a part of all fusion, .*scoring from the store.*new store"):
         again.projected("program", items=1, users=1)
 
 

@@ -1,6 +1,7 @@
 """What is known of cases, and metrics on parts of them."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 
@@ -109,6 +110,11 @@ def test_slices_share_out_all_cases_and_have_the_metrics_of_theirs():
     ]
     assert all(one.rankers["right"].value == 1.0 for one in found.slices)
     assert "NDCG@5 on slices" in str(found)
+
+
+def test_a_ranker_of_any_name_is_a_column_as_it_is():
+    named = replace(report(), rankers={"[/nope]": report().rankers["right"]})
+    assert "[/nope]" in str(named.slices(["tie"]))
 
 
 def test_the_mean_of_the_slices_by_their_size_is_the_metric_of_all():

@@ -200,6 +200,13 @@ def test_cases_of_one_event_and_of_targets_only_are_too_small(world, few):
     assert "same windows" in PROBES["half-window"].why_not(found)
 
 
+def test_no_title_reaches_a_judge_of_pictures_alone(world, few):
+    asks = {"scoring": srec.CoTScoring(view="image")}
+    assert "pictures of candidates alone" in why(world, few, "injection", srec.MLLMSRec(**asks, lm=scripted({})))
+    blind = srec.MLLMSRec(**asks, lm=scripted({}, sees_images=False))
+    assert why(world, few, "injection", blind) == ""  # it is told the text instead
+
+
 def test_reasoning_that_is_off_or_unknown_cannot_be_silenced(world, few):
     terse = srec.MLLMSRec(scoring=srec.CoTScoring(reasoning="none"), lm=scripted({}))
     assert "does not reason" in why(world, few, "no-reasoning", terse)

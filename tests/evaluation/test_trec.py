@@ -156,6 +156,18 @@ def test_a_file_of_these_candidates_or_of_the_best_of_all_is_taken(tmp_path, ite
     check_run(of_users(tmp_path, *items), asked("t", "a", "b", "c", target=target))
 
 
+def test_a_good_list_that_lacks_its_last_candidate_is_taken(tmp_path):
+    others = [f"i{place}" for place in range(20)]
+    cut = of_users(tmp_path, "t", *others[:-1], users=300)  # no target missed, where 14 would be at random
+    check_run(cut, asked("t", *others, target="t", users=300))
+
+
+def test_a_tag_of_escapes_and_line_breaks_is_cleaned(tmp_path):
+    line = "u0@9 Q0 t 1 0.5 {}\n"
+    assert read(tmp_path, line.format("a%0A%1b]0;x%07b")).name == "a ]0;x b"
+    assert read(tmp_path, line.format("%0A")).name == "a"  # the file's
+
+
 def test_few_cases_and_those_of_others_say_nothing(tmp_path):
     drawn_else = of_users(tmp_path, "t", "a", users=3)
     check_run(drawn_else, asked("t", "c", "d", target="t"))

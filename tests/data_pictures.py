@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
+from urllib.parse import unquote
 
 from PIL import Image as Pillow
 
@@ -98,6 +99,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(429 if times < 2 else 200, picture(), headers={"Retry-After": "3"})
         elif what == "to":
             self._send(302, b"", headers={"Location": rest if "://" in rest else f"/{rest}"})
+        elif what == "astray":  # as it is meant, to what is no URL
+            self._send(302, b"", headers={"Location": unquote(rest)})
         elif what == "circle":
             self._send(302, b"", headers={"Location": self.path})
         elif what == "page":

@@ -33,7 +33,7 @@ from srec.cli.options import (
     Workers,
 )
 from srec.cli.outcome import end, print_report, tell_rejected, unscored, write_object
-from srec.cli.parts import apart, need, numbers, of_cases, projections, refuse, told_of
+from srec.cli.parts import check_outputs, need, numbers, of_cases, projections, refuse, told_of
 from srec.errors import InputError
 from srec.exits import notice
 
@@ -145,7 +145,7 @@ def evaluate(
     need("--project", project, beside="a program to measure", given=asks or None)
     _check_idle(context, names, asks=asks or stages)
     _check_draws(names, candidates, write_candidates, seeds=seeds)
-    apart({"--json": json_to, "--write-candidates": write_candidates}, out=out, write_runs=write_runs)
+    check_outputs({"--json": json_to, "--write-candidates": write_candidates}, out=out, write_runs=write_runs)
     sizes, prices = numbers(project, "--project", "x", int, counts=(2, 3)), numbers(price, "--price", ",", float)
     metric = _one_metric(metric, compare)
     by = None if slices in (None, "all") else list(named_slicings(named.several(slices)))

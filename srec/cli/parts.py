@@ -44,7 +44,7 @@ def need(option: str, told: object, *, beside: str, given: object) -> None:
         raise InputError(f"{option} says nothing without {beside}; give that too, or leave {option} out")
 
 
-def apart(files: Mapping[str, str | Path | None], *, out: Path | None, write_runs: Path | None) -> None:
+def check_outputs(files: Mapping[str, str | Path | None], *, out: Path | None, write_runs: Path | None) -> None:
     """Raise InputError where two options would write one file; `files` are those that options name.
 
     `--out` writes a run into its folder, `--write-runs` TREC runs.

@@ -24,7 +24,7 @@ from srec.data.conversion import Conversion, Tally
 from srec.data.fetch import MOST_BYTES, URLS, fetch_images, there_are
 from srec.data.folder import image_stem
 from srec.data.gathered import Event, Gathered
-from srec.data.interactions import FIRST_SECOND, LAST_SECOND
+from srec.data.interactions import FIRST_LIKELY_SECOND, FIRST_SECOND, LAST_SECOND
 from srec.data.kcore import core
 from srec.data.published import FORMATS, Format, Source, picture_url
 from srec.data.readers import Row
@@ -38,7 +38,6 @@ from srec.progress import waiting
 RECORD = "conversion.json"  # what was asked for, by which a later call knows its own folder
 OUR_COLUMNS = ("item_id", "title", "image")
 MARKUP = re.compile(r"<[^<>]*>")
-FIRST_LIKELY_SECOND = 10**9 // 2  # of 1985; as milliseconds it would be in January 1970
 MAX_PRICE_CHARS = 40  # Amazon's pages of 2018 left style sheets in this column
 MAX_RATING = float(np.finfo(np.float32).max)  # as ratings are kept
 MAX_CELL_CHARS = 100_000  # what Python's `csv` can read back; intake keeps far less, and counts what it cuts

@@ -139,11 +139,14 @@ def _check_items(path: Path) -> None:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """DatasetError, which names `path`, where the block finds it other than `convert` wrote it."""
+    """DatasetError, which names `path`, where the block finds it other than `convert` wrote it, or cannot write it."""
     try:
         yield
-    except OSError as error:
+    except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
         raise DatasetError(f"{path} cannot be used: {error.strerror}; convert into a new folder") from error
+    except OSError as error:
+        told = f"{path} cannot be read or written: {error.strerror}; make room or give the right to, and run it again"
+        raise DatasetError(told) from error
     except (ValueError, LookupError, csv.Error) as error:
         raise DatasetError(f"{path} is damaged ({error}); convert into a new folder") from error
 

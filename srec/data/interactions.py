@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from srec.errors import DatasetError, InputError
 
 FIRST_SECOND = 0
+FIRST_LIKELY_SECOND = 10**9 // 2  # of 1985; below it, a number is taken for one in another unit
 LAST_SECOND = 4_102_444_799  # the last second of 2099, UTC
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from srec.data.interactions import FIRST_SECOND, LAST_SECOND, Interactions, arrange
+from srec.data.interactions import FIRST_LIKELY_SECOND, FIRST_SECOND, LAST_SECOND, Interactions, arrange
 from srec.data.rejects import Rejects, brief, id_fault, nothing_left
 from srec.data.report import IntakeReport
 from srec.data.tables import Batch, Table, blank, numbers, texts
@@ -150,6 +150,6 @@ def _no_number(column: str, cell: Any) -> str:
 
 def _out_of_range(column: str, at: float) -> str:
     for unit, per_second in FINER_THAN_SECONDS:
-        if 10**9 / 2 * per_second <= at <= LAST_SECOND * per_second:
+        if FIRST_LIKELY_SECOND * per_second <= at <= LAST_SECOND * per_second:
             return f"{column} {at:.0f} looks like {unit}; divide by {per_second}"
     return f"{column} {at:.0f} is not in 1970-2099; give Unix seconds"

@@ -47,18 +47,15 @@ def get(url, manners=QUICK, stop=None):
         ("/to/ftp://127.0.0.1/x", "the URL is neither http nor https", True, 1),
         ("/to/http://169.254.169.254/latest/meta-data", "the address is not public", True, 1),
         ("/to/http://localhost/x", "the address is not public", True, 1),
+        ("/astray/http://[::1", "the URL cannot be read", True, 1),
+        ("/astray///[", "the URL cannot be read", True, 1),
+        ("/astray/http://a]b/x", "the URL cannot be read", True, 1),
     ],
 )
 def test_a_failure_has_a_reason_and_only_what_passes_is_tried_again(server, path, reason, lasting, asked):
     manners = replace(QUICK, timeout_s=0.3) if path == "/silent" else QUICK
     assert get(server.url(path), manners) == Failure(reason=reason, lasting=lasting)
     assert len(server.asked) == asked
-
-
-@pytest.mark.parametrize("location", ["http://[::1", "//[", "http://a]b/x", "http://\u2100.com/"])
-def test_a_redirect_to_what_is_no_url_is_a_failure_for_good(location, monkeypatch):
-    monkeypatch.setattr(Client, "_once", lambda *_: location)
-    assert get("http://127.0.0.1/a") == Failure(reason="the URL cannot be read")
 
 
 def test_drips_without_end_are_cut_off(server):

@@ -62,6 +62,13 @@ def test_a_folder_becomes_items_and_ordered_histories(tmp_path):
     assert data.name == tmp_path.name
 
 
+def test_the_name_of_a_folder_is_one_line_without_escapes(tmp_path):
+    (tmp_path / "items.csv").write_text("item_id,title\na,A\n")
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\nu,a,100\n")
+    (tmp_path / "dataset.toml").write_text('name = "a\\u001b[31m\\n- fake"\n')
+    assert load(tmp_path).name == "a [31m - fake"
+
+
 def test_one_column_may_be_the_id_and_the_title_of_an_item(tmp_path):
     (tmp_path / "items.csv").write_text("item_id,colour\na,red\n")
     (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp\nu,a,100\n")

@@ -28,6 +28,11 @@ def test_every_table_is_that_of_its_file(leaderboard, path):
     assert written.strip() in (EVALS / "LEADERBOARD.md").read_text("utf-8")
 
 
+def test_what_is_no_table_is_refused_by_name(leaderboard):
+    with pytest.raises(SystemExit, match="probes: not what srec evaluate writes"):
+        leaderboard.written({"probes": {}, "metric": "auc"}, name="probes")
+
+
 def test_a_setting_at_the_end_of_what_was_tried_is_marked(leaderboard):
     tried = [{"config": {"factors": size, "view": view}} for size in (16, 32, 64) for view in ("all", "title")]
     for best, ends in ((16, {"factors"}), (32, set()), (64, {"factors"})):
